@@ -1,0 +1,190 @@
+"""Configuration of one node: plain, frozen, checked at construction.
+
+Every limit has its unit in its name. Raise a limit only together with the memory budget that it multiplies into:
+peers hold at most `peer_queue_messages` x `peer_frame_bytes_max` bytes each, clients `client_queue_messages` x
+`client_frame_bytes_max`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from raftactors.errors import ConfigError
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """Where one member of the cluster is reached. Addresses are `host:port`."""
+
+    node_id: int
+    peer_address: str
+    client_address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaftTiming:
+    """The clock of Raft in one place. An election timeout is drawn from [T, 2T-1] ticks, T = `election_ticks`."""
+
+    tick_ms: int = 50
+    heartbeat_ticks: int = 1
+    election_ticks: int = 10
+
+    def __post_init__(self) -> None:
+        _within("tick_ms", self.tick_ms, 1, 10_000)
+        _within("heartbeat_ticks", self.heartbeat_ticks, 1, 1_000)
+        if self.election_ticks < 5 * self.heartbeat_ticks:
+            raise ConfigError(
+                f"election_ticks is {self.election_ticks}; it must be at least 5 heartbeats "
+                f"({5 * self.heartbeat_ticks}), or followers campaign against a healthy leader"
+            )
+        _within("election_ticks", self.election_ticks, 5, 100_000)
+
+    @property
+    def election_timeout_ms(self) -> int:
+        """The shortest election timeout in milliseconds."""
+        return self.tick_ms * self.election_ticks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Everything that could grow, and how far it may."""
+
+    command_bytes_max: int = 128 * 1024
+    client_frame_bytes_max: int = 256 * 1024
+    peer_frame_bytes_max: int = 2 * 1024 * 1024
+    peer_queue_messages: int = 64
+    client_queue_messages: int = 64
+    proposal_bytes_max: int = 512 * 1024
+    append_bytes_max: int = 1024 * 1024
+    inflight_messages_max: int = 256
+    inflight_bytes_max: int = 16 * 1024 * 1024
+    uncommitted_bytes_max: int = 64 * 1024 * 1024
+    committed_bytes_per_ready_max: int = 1024 * 1024
+    mailbox_messages_max: int = 16_384
+    pending_frames_max: int = 8_192
+    session_inflight_max: int = 1_024
+    sessions_max: int = 10_000
+    session_ttl_ms: int = 3_600_000
+    segment_bytes: int = 64 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        for limit in dataclasses.fields(self):
+            _within(limit.name, getattr(self, limit.name), 1, 2**40)
+        if self.command_bytes_max + 4096 > self.client_frame_bytes_max:
+            raise ConfigError(
+                f"command_bytes_max ({self.command_bytes_max}) must leave 4096 bytes of client_frame_bytes_max "
+                f"({self.client_frame_bytes_max}) for the frame around it"
+            )
+        if self.client_frame_bytes_max > self.proposal_bytes_max:
+            raise ConfigError(
+                f"proposal_bytes_max ({self.proposal_bytes_max}) must hold at least one client frame "
+                f"({self.client_frame_bytes_max})"
+            )
+        if self.append_bytes_max + self.proposal_bytes_max + 65_536 > self.peer_frame_bytes_max:
+            raise ConfigError(
+                f"peer_frame_bytes_max ({self.peer_frame_bytes_max}) must hold append_bytes_max "
+                f"({self.append_bytes_max}), one proposal ({self.proposal_bytes_max}) and 65536 bytes around them"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """Everything one node process is told at its start.
+
+    `application` is `MODULE:CLASS`; `listen_*` default to the node's own member addresses; `import_paths` are put in
+    front of `sys.path` before the application is imported. `parent_fd`, when not negative, is the read end of a pipe:
+    the node ends itself when the other end closes.
+    """
+
+    cluster_id: int
+    node_id: int
+    data_dir: Path
+    members: tuple[Member, ...]
+    application: str = "raftactors.app.kv:KeyValue"
+    listen_peer_address: str = ""
+    listen_client_address: str = ""
+    timing: RaftTiming = field(default_factory=RaftTiming)
+    limits: Limits = field(default_factory=Limits)
+    pre_vote: bool = True
+    check_quorum: bool = True
+    switch_interval_us: int = 500
+    watchdog_ms: int = 5_000
+    drain_ms: int = 2_000
+    log_level: str = "INFO"
+    import_paths: tuple[str, ...] = ()
+    parent_fd: int = -1
+
+    def __post_init__(self) -> None:
+        _within("cluster_id", self.cluster_id, 1, 2**63 - 1)
+        _within("node_id", self.node_id, 1, 2**63 - 1)
+        _within("switch_interval_us", self.switch_interval_us, 10, 1_000_000)
+        _within("watchdog_ms", self.watchdog_ms, 100, 600_000)
+        _within("drain_ms", self.drain_ms, 0, 600_000)
+        if self.log_level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ConfigError(f"log_level is {self.log_level!r}; choose DEBUG, INFO, WARNING or ERROR")
+        ids = [member.node_id for member in self.members]
+        if len(set(ids)) != len(ids):
+            raise ConfigError(f"members name a node id twice: {sorted(ids)}")
+        if self.node_id not in ids:
+            raise ConfigError(f"node {self.node_id} is not among the members {sorted(ids)}; add it with its addresses")
+        for member in self.members:
+            split_address("peer_address", member.peer_address)
+            split_address("client_address", member.client_address)
+        module, _, name = self.application.partition(":")
+        if not module or not name:
+            raise ConfigError(f"application is {self.application!r}; write it as MODULE:CLASS")
+
+    @property
+    def me(self) -> Member:
+        """This node's own entry among the members."""
+        return next(member for member in self.members if member.node_id == self.node_id)
+
+    def to_json(self) -> str:
+        """The form that `from_json` reads."""
+        document = dataclasses.asdict(self)
+        document["data_dir"] = str(self.data_dir)
+        return json.dumps(document, indent=2, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> NodeConfig:
+        """Read a configuration. Raises ConfigError for anything that does not fit, unknown keys included."""
+        try:
+            document = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"the node configuration is not JSON: {error}") from error
+        if not isinstance(document, dict):
+            raise ConfigError("the node configuration must be a JSON object")
+        document["data_dir"] = Path(document.get("data_dir", ""))
+        document["members"] = tuple(_build(Member, member) for member in document.get("members", ()))
+        document["timing"] = _build(RaftTiming, document.get("timing", {}))
+        document["limits"] = _build(Limits, document.get("limits", {}))
+        document["import_paths"] = tuple(document.get("import_paths", ()))
+        return _build(cls, document)
+
+
+def split_address(name: str, address: str) -> tuple[str, int]:
+    """Split `host:port` (IPv6 hosts in brackets). Raises ConfigError naming the field."""
+    host, separator, port = address.rpartition(":")
+    if not separator or not host or not port.isdigit() or not 0 <= int(port) <= 65_535:
+        raise ConfigError(f"{name} is {address!r}; write it as HOST:PORT with a port of 0 to 65535")
+    return host, int(port)
+
+
+def _within(name: str, value: object, low: int, high: int) -> None:
+    if type(value) is not int or not low <= value <= high:
+        raise ConfigError(f"{name} is {value!r}; it must be a whole number from {low} to {high}")
+
+
+def _build(kind: type[_T], values: Mapping[str, Any]) -> _T:
+    """Construct a configuration record, turning unknown or missing keys into a ConfigError."""
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{kind.__name__}: {error}") from error

@@ -1,0 +1,216 @@
+"""The exception tree: what a caller may catch, what is counted and dropped, what stops a process.
+
+Three families. `RaftActorsError` and its subclasses are for callers. `WireError` is raised at the gate where bytes
+of a peer or client enter, counted there and dropped. `InvariantViolation` means the program is wrong: it derives
+from `BaseException` so that no `except Exception` hides it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of a node process and of the command line; each failure has its own."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    CONFIG = 10
+    APPLICATION_UNKNOWN = 11
+    ADDRESS_IN_USE = 12
+    DATA_FOREIGN = 13
+    DATA_LOCKED = 14
+    DATA_CORRUPT = 15
+    DATA_UNREADABLE = 16
+    ACTOR_FAILED = 20
+    ACTOR_HUNG = 21
+    SYNC_FAILED = 22
+    PARENT_DIED = 23
+    INVARIANT = 24
+    APPLICATION_FAILED = 25
+    CLUSTER_UNREACHABLE = 30
+    COMMAND_REJECTED = 31
+    COMMAND_UNKNOWN_OUTCOME = 32
+
+
+class RaftActorsError(Exception):
+    """Base of every error a caller may want to catch.
+
+    `exit_code` is what a process ends with when nobody catches the error.
+    """
+
+    exit_code = ExitCode.FAILURE
+
+
+class ConfigError(RaftActorsError, ValueError):
+    """A configuration value is out of its range; the text names the field, the value and the range."""
+
+    exit_code = ExitCode.CONFIG
+
+
+class ApplicationUnknownError(ConfigError):
+    """`MODULE:CLASS` names no importable `Application`."""
+
+    exit_code = ExitCode.APPLICATION_UNKNOWN
+
+
+class AddressInUseError(RaftActorsError):
+    """Another process listens on the address."""
+
+    exit_code = ExitCode.ADDRESS_IN_USE
+
+
+# --- the core -------------------------------------------------------------------------------------------------
+
+
+class ProposalDropped(RaftActorsError):
+    """The proposal was not appended anywhere: it never happened, and may be offered again."""
+
+
+class StepLocalMessageError(RaftActorsError):
+    """A message kind that only the node itself may produce arrived from outside."""
+
+
+class StepPeerNotFoundError(RaftActorsError):
+    """A response came from a node that is not in the configuration."""
+
+
+class ConfChangeError(RaftActorsError):
+    """The membership change is impossible in the present configuration; nothing was changed."""
+
+
+class LogStorageError(RaftActorsError):
+    """Base of what the log storage answers when it cannot give what the core asks for."""
+
+
+class CompactedError(LogStorageError):
+    """The asked index lies before the first entry: a snapshot has replaced it."""
+
+
+class UnavailableError(LogStorageError):
+    """The asked index lies behind the last entry."""
+
+
+class SnapshotOutOfDateError(LogStorageError):
+    """The offered snapshot is older than the stored one."""
+
+
+class SnapshotTemporarilyUnavailableError(LogStorageError):
+    """No snapshot is ready now; the core asks again later."""
+
+
+# --- the disk -------------------------------------------------------------------------------------------------
+
+
+class StorageError(RaftActorsError):
+    """Base of errors of the data folder."""
+
+    exit_code = ExitCode.DATA_UNREADABLE
+
+
+class ForeignDataError(StorageError):
+    """The data folder belongs to another cluster or node."""
+
+    exit_code = ExitCode.DATA_FOREIGN
+
+
+class DataLockedError(StorageError):
+    """Another process has the data folder open."""
+
+    exit_code = ExitCode.DATA_LOCKED
+
+
+class CorruptWalError(StorageError):
+    """Bytes that were durable once do not verify. The text names file, offset and index range."""
+
+    exit_code = ExitCode.DATA_CORRUPT
+
+
+# --- the wire -------------------------------------------------------------------------------------------------
+
+
+class WireError(RaftActorsError):
+    """A peer or client sent bytes or fields that break the protocol: count it by `reason` and drop it."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+
+
+# --- the client -----------------------------------------------------------------------------------------------
+
+
+class RequestError(RaftActorsError):
+    """Base of the answers a request may get instead of a result.
+
+    `retry_safe` says whether sending the same request again can execute it twice (False: it can).
+    `leader_id` names the leader as far as the answering node knows, 0 if it knows none.
+    """
+
+    retry_safe = True
+
+    def __init__(self, text: str, *, leader_id: int = 0) -> None:
+        super().__init__(text)
+        self.leader_id = leader_id
+
+
+class RejectedError(RequestError):
+    """The command never happened: it was refused before the log, or by the application's argument check."""
+
+    exit_code = ExitCode.COMMAND_REJECTED
+
+
+class UnknownMethodError(RejectedError):
+    """The application has no such command or query."""
+
+
+class ArgumentsError(RejectedError):
+    """The arguments do not fit the method's type hints."""
+
+
+class CommandTooLargeError(RejectedError):
+    """The command exceeds `command_bytes_max`."""
+
+
+class SessionExpiredError(RejectedError):
+    """The session is gone; what it had in flight has an unknown outcome, what comes now is not executed."""
+
+    retry_safe = False
+
+
+class OverloadedError(RejectedError):
+    """A limit is reached; try again after `retry_after_ms`."""
+
+    def __init__(self, text: str, *, retry_after_ms: int, leader_id: int = 0) -> None:
+        super().__init__(text, leader_id=leader_id)
+        self.retry_after_ms = retry_after_ms
+
+
+class ApplicationError(RequestError):
+    """The user's method raised: the command is in the log and its effect is what the method left behind.
+
+    `kind` is the name of the exception class on the node, `message` its text.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
+        self.message = message
+
+
+class UnknownOutcomeError(RequestError):
+    """No answer within the deadline: the command may or may not have been executed."""
+
+    retry_safe = False
+    exit_code = ExitCode.COMMAND_UNKNOWN_OUTCOME
+
+
+class ClusterUnreachableError(RequestError):
+    """No node answered within the deadline, and the request was never handed to one: it never happened."""
+
+    exit_code = ExitCode.CLUSTER_UNREACHABLE
+
+
+class InvariantViolation(BaseException):
+    """The program is wrong. Never catch this."""
