@@ -94,13 +94,54 @@ class Limits:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Durability:
+    """When an appended batch counts as durable: `fsync`, `interval` or `none`.
+
+    `fsync`: when the disk has confirmed it. `interval`: as soon as it is written; the disk follows within
+    `interval_ms` (1 to 60,000). `none`: as soon as it is written; the disk follows when the operating system sees fit.
+    A power cut on a majority takes back acknowledged writes under the last two.
+    """
+
+    mode: str = "fsync"
+    interval_ms: int = 0
+
+    def __post_init__(self) -> None:
+        if self.mode not in {"fsync", "interval", "none"}:
+            raise ConfigError(f"durability is {self.mode!r}; choose fsync, interval:MILLISECONDS or none")
+        if self.mode == "interval":
+            _within("durability interval", self.interval_ms, 1, 60_000)
+        elif self.interval_ms:
+            raise ConfigError(f"durability {self.mode} takes no interval; write it without one, or interval:50")
+
+    @classmethod
+    def parse(cls, text: str) -> Durability:
+        """Read `fsync`, `interval:50` or `none`. Raises ConfigError for anything else."""
+        mode, colon, milliseconds = text.partition(":")
+        if not colon:
+            return cls(mode)
+        if not (milliseconds.isascii() and milliseconds.isdigit()):
+            raise ConfigError(f"durability is {text!r}; write the interval in milliseconds, as in interval:50")
+        if mode != "interval":
+            raise ConfigError(f"durability is {text!r}; only interval takes milliseconds, as in interval:50")
+        return cls(mode, int(milliseconds))
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether an acknowledgement survives a power cut."""
+        return self.mode == "fsync"
+
+    def __str__(self) -> str:
+        return f"interval:{self.interval_ms}" if self.mode == "interval" else self.mode
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeConfig:
     """Everything one node process is told at its start.
 
     `application` is `MODULE:CLASS`; `listen_*` default to the node's own member addresses; `import_paths` are put in
     front of `sys.path` before the application is imported. `parent_fd`, when not negative, is the read end of a pipe:
-    the node ends itself when the other end closes.
+    the node ends itself when the other end closes. `durability` is what `Durability.parse` reads.
     """
 
     cluster_id: int
@@ -116,8 +157,10 @@ class NodeConfig:
     check_quorum: bool = True
     switch_interval_us: int = 500
     watchdog_ms: int = 5_000
+    application_watchdog_ms: int = 60_000
     drain_ms: int = 2_000
     log_level: str = "INFO"
+    durability: str = "fsync"
     import_paths: tuple[str, ...] = ()
     parent_fd: int = -1
 
@@ -126,9 +169,11 @@ class NodeConfig:
         _within("node_id", self.node_id, 1, 2**63 - 1)
         _within("switch_interval_us", self.switch_interval_us, 10, 1_000_000)
         _within("watchdog_ms", self.watchdog_ms, 100, 600_000)
+        _within("application_watchdog_ms", self.application_watchdog_ms, 100, 86_400_000)
         _within("drain_ms", self.drain_ms, 0, 600_000)
         if self.log_level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise ConfigError(f"log_level is {self.log_level!r}; choose DEBUG, INFO, WARNING or ERROR")
+        Durability.parse(self.durability)
         ids = [member.node_id for member in self.members]
         if len(set(ids)) != len(ids):
             raise ConfigError(f"members name a node id twice: {sorted(ids)}")
@@ -167,6 +212,14 @@ class NodeConfig:
         document["limits"] = _build(Limits, document.get("limits", {}))
         document["import_paths"] = tuple(document.get("import_paths", ()))
         return _build(cls, document)
+
+
+def hash_seed(cluster_id: int) -> str:
+    """The PYTHONHASHSEED of every node of a cluster: iterating a set must give one order on all replicas.
+
+    It differs between clusters, so that nobody can prepare colliding keys for all of them.
+    """
+    return str(cluster_id % 2**32)
 
 
 def split_address(name: str, address: str) -> tuple[str, int]:

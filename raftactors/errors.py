@@ -127,6 +127,21 @@ class CorruptWalError(StorageError):
     exit_code = ExitCode.DATA_CORRUPT
 
 
+# --- the application ------------------------------------------------------------------------------------------
+
+
+class EntryUnknownError(RaftActorsError):
+    """A committed entry has a payload that this version cannot read; skipping it would make the replicas differ."""
+
+    exit_code = ExitCode.APPLICATION_FAILED
+
+
+class ApplicationStateError(RaftActorsError):
+    """The application's state cannot be snapshotted, or does not fit what `restore` was given."""
+
+    exit_code = ExitCode.APPLICATION_FAILED
+
+
 # --- the wire -------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,9 @@
+"""What an application author sees: the base class, the marks of its methods, their Context, and the batteries."""
+
+from __future__ import annotations
+
+from raftactors.app.application import Application, command, query
+from raftactors.app.context import Context
+from raftactors.app.kv import KeyValue
+
+__all__ = ["Application", "Context", "KeyValue", "command", "query"]

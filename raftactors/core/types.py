@@ -75,6 +75,21 @@ class ConfState(NamedTuple):
     learners_next: tuple[int, ...] = ()
     auto_leave: bool = False
 
+    def __str__(self) -> str:
+        """`voters=(1 2 3) learners=(4)`; the outgoing half, future learners and automatic leaving only while joint."""
+        text = f"voters={_listed(self.voters)}"
+        if self.voters_outgoing:
+            text += f"&&{_listed(self.voters_outgoing)}"
+        if self.learners:
+            text += f" learners={_listed(self.learners)}"
+        if self.learners_next:
+            text += f" learners_next={_listed(self.learners_next)}"
+        return text + " auto_leave" if self.auto_leave else text
+
+
+def _listed(node_ids: tuple[int, ...]) -> str:
+    return f"({' '.join(map(str, node_ids))})"
+
 
 class Snapshot(NamedTuple):
     """Everything up to `index`, in the application's own form."""

@@ -1,0 +1,60 @@
+# make demo   install into .venv and run the demonstration
+# make test   install with the developers' tools and run every check
+# The remaining targets are for contributors: see CONTRIBUTING.md. Nothing outside this folder is written.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+PIP := PIP_ROOT_USER_ACTION=ignore .venv/bin/python -m pip install -qq --disable-pip-version-check --no-input
+PYTEST := .venv/bin/python -m pytest
+
+.PHONY: demo test lint fix coverage test-nightly test-release bench clean
+
+demo: .venv/installed
+	@.venv/bin/python examples/demo.py
+
+test: lint
+	@$(PYTEST)
+
+lint: .venv/installed-dev
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/ruff format --check --quiet . || { echo "run make fix: the files above are not formatted"; exit 1; }
+	@.venv/bin/mypy
+	@report=$$(.venv/bin/lint-imports --no-logo) || { echo "$$report"; exit 1; }
+
+fix: .venv/installed-dev
+	@.venv/bin/ruff check --fix --quiet .
+	@.venv/bin/ruff format --quiet .
+
+coverage: .venv/installed-dev
+	@.venv/bin/coverage erase
+	@.venv/bin/coverage run -m pytest
+	@.venv/bin/coverage combine --quiet
+	@.venv/bin/coverage report
+
+test-nightly: .venv/installed-dev
+	@$(PYTEST) -m nightly
+
+test-release: .venv/installed-dev
+	@$(PYTEST) -m "nightly or release"
+
+bench: .venv/installed
+	@.venv/bin/python bench/core.py
+	@.venv/bin/python bench/throughput.py
+
+clean:
+	@rm -rf .venv build dist raftactors.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+# Two stamps: the program alone, and with the developers' tools. A change of the metadata installs again.
+.venv/installed: .venv/pyvenv.cfg pyproject.toml setup.cfg
+	@echo "installing raftactors into .venv"
+	@$(PIP) --editable .
+	@touch .venv/installed
+
+.venv/installed-dev: .venv/pyvenv.cfg pyproject.toml setup.cfg
+	@echo "installing raftactors and the developers' tools into .venv"
+	@$(PIP) --editable ".[dev]"
+	@touch .venv/installed .venv/installed-dev
+
+.venv/pyvenv.cfg:
+	@test -n "$(PYTHON)" || { echo "raftactors needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3"; exit 1; }
+	@"$(PYTHON)" -m venv .venv || { rm -rf .venv; exit 1; }

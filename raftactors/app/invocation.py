@@ -1,0 +1,105 @@
+"""One command or query, from its bytes to the bytes of its result. Deterministic, and it never raises for its caller.
+
+Texts that travel back are cached by sessions, so they say the same on every replica: no text of a library, no address
+of an object.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from raftactors.app.application import Application, MethodKind, methods_of
+from raftactors.app.context import Context
+from raftactors.app.schema import Schema
+from raftactors.app.sessions import Outcome
+from raftactors.codec.msgpack import pack, unpack
+from raftactors.codec.replies import ResultStatus
+from raftactors.errors import ArgumentsError, WireError
+
+RESULT_OVERHEAD_BYTES = 4_096
+"""A result may be this much larger than a command, so that what one command stored another can return."""
+
+_ERROR_TEXT_MAX = 1_000
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{4,}")
+_OK = int(ResultStatus.OK)
+
+
+class _Target(NamedTuple):
+    call: Callable[..., object]
+    schema: Schema
+
+
+class Invoker:
+    """Calls the methods of one kind of one application."""
+
+    def __init__(self, application: Application, kind: MethodKind, *, call_bytes_max: int) -> None:
+        table = methods_of(type(application))
+        self._owner = type(application).__name__
+        self._kind = kind
+        self._other_kind = frozenset(method.name for method in table.values() if method.kind != kind)
+        self._targets = {
+            method.name: _Target(method.function.__get__(application), method.schema)
+            for method in table.values()
+            if method.kind == kind
+        }
+        self._call_bytes_max = call_bytes_max
+        self._result_bytes_max = call_bytes_max + RESULT_OVERHEAD_BYTES
+
+    def invoke(self, call: memoryview, context: Callable[[], Context]) -> Outcome:
+        """Run one call; `context` makes the Context for a method that wants it."""
+        try:
+            name, args, kwargs = unpack(call, bytes_max=self._call_bytes_max)
+            target = self._targets.get(name)
+            if type(args) is not list or type(kwargs) is not dict:
+                raise ValueError
+        except WireError as error:
+            return ResultStatus.ARGUMENTS, f"the {self._kind} is not decodable: {error.reason}".encode()
+        except (TypeError, ValueError):
+            # Not three parts, a name that is no str, or parts of other types.
+            return ResultStatus.ARGUMENTS, f"a {self._kind} is [method, [args], {{kwargs}}]".encode()
+        if target is None:
+            return ResultStatus.UNKNOWN_METHOD, self._unknown(name).encode(errors="replace")
+        try:
+            args, kwargs = target.schema.bind(args, kwargs)
+        except ArgumentsError as error:
+            return ResultStatus.ARGUMENTS, str(error).encode(errors="replace")
+        if target.schema.context is not None:
+            target.schema.insert_context(args, kwargs, context())
+        try:
+            result = target.call(*args, **kwargs)
+        except MemoryError:
+            raise  # Other replicas may have had the memory; this one must not go on with another state.
+        except Exception as error:  # noqa: BLE001  # the author's method may raise anything
+            return self._failure(type(error).__name__, _text_of(error))
+        return self._pack(name, result)
+
+    def _pack(self, name: str, result: object) -> Outcome:
+        try:
+            content = pack(result)
+        except ArgumentsError:
+            what = f"the result of {name}() holds something that no message can carry ({type(result).__name__})"
+            return self._failure("ResultError", what)
+        if len(content) > self._result_bytes_max:
+            what = f"the result of {name}() has {len(content)} bytes, at most {self._result_bytes_max}"
+            return self._failure("ResultError", what)
+        return _OK, content
+
+    def _failure(self, kind: str, text: str) -> Outcome:
+        text = _ADDRESS.sub("0x...", text[:_ERROR_TEXT_MAX]).encode(errors="replace").decode()
+        return ResultStatus.APPLICATION_ERROR, pack([kind, text])
+
+    def _unknown(self, name: object) -> str:
+        if name in self._other_kind:
+            other = "query" if self._kind == "command" else "command"
+            return f"{self._owner}.{name}() is a {other}; send it as one"
+        shown = name[:100] if isinstance(name, str) else type(name).__name__
+        return f"{self._owner} has no {self._kind} {shown!r}; it has {', '.join(sorted(self._targets)) or 'none'}"
+
+
+def _text_of(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # the author's __str__ may raise anything
+        return "(the text of the exception cannot be made)"

@@ -1,0 +1,97 @@
+"""What the commands print: tables and colours on a terminal, plain lines in a pipe, JSON on demand."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from raftactors.errors import ExitCode
+
+_COLUMNS = ("node", "state", "pid", "role", "term", "commit", "applied", "cpu", "memory")
+_STYLES = {"running": "green", "leader": "bold green", "paused": "yellow", "starting": "yellow", "waiting": "yellow"}
+_STYLES |= {"killed": "red", "failed": "bold red"}
+
+
+def print_json(document: object) -> None:
+    """One line of JSON on standard output; bytes become `{"base64": TEXT}`."""
+    print(json.dumps(document, default=_encode_bytes), flush=True)
+
+
+def print_value(value: object, *, as_json: bool) -> None:
+    """A result: text as it is, anything else as JSON; with `as_json` an object with the key `result`."""
+    if as_json:
+        print_json({"result": value})
+    elif isinstance(value, str):
+        print(value)
+    elif isinstance(value, bytes):
+        print(value.decode(errors="backslashreplace"))
+    else:
+        print_json(value)
+
+
+def print_error(text: str, *, kind: str, exit_code: int, as_json: bool) -> int:
+    """One line on standard error; returns the exit code for the caller to end with."""
+    line = " ".join(text.split())
+    if as_json:
+        line = json.dumps({"error": {"kind": kind, "text": line, "exit_code": int(exit_code)}})
+    else:
+        line = f"raftactors: {line}"
+    print(line, file=sys.stderr, flush=True)
+    return int(exit_code or ExitCode.FAILURE)
+
+
+def status_table(status: Mapping[str, Any]) -> Table:
+    """The status of a cluster for a terminal."""
+    table = Table(title=status_title(status), title_justify="left", title_style="")
+    for name in _COLUMNS:
+        table.add_column(name, justify="left" if name in {"state", "role"} else "right")
+    for node in status["nodes"]:
+        cells = _cells(node)
+        table.add_row(*(f"[{_STYLES[cell]}]{cell}[/]" if cell in _STYLES else cell for cell in cells))
+    return table
+
+
+def status_lines(status: Mapping[str, Any]) -> list[str]:
+    """The status of a cluster as aligned text without colours."""
+    rows = [_COLUMNS, *(_cells(node) for node in status["nodes"])]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [*lines, *(f"node {node['node_id']}: {node['reason']}" for node in status["nodes"] if node["reason"])]
+
+
+def status_title(status: Mapping[str, Any]) -> str:
+    """Application and folder in one line."""
+    return f"{status['application']} in {status['data_dir']}"
+
+
+def brief_line(status: Mapping[str, Any]) -> str:
+    """The status of a cluster in one line, for logs."""
+    parts = [f"leader={status['leader_id'] or 'none'}"]
+    for node in status["nodes"]:
+        raft = node["raft"] or {}
+        role = raft.get("role", node["state"])
+        parts.append(f"{node['node_id']}:{role} term={raft.get('term', '-')} applied={raft.get('applied', '-')}")
+    return "  ".join(parts)
+
+
+def _cells(node: Mapping[str, Any]) -> tuple[str, ...]:
+    raft = node["raft"] or {}
+    return (
+        str(node["node_id"]),
+        node["state"],
+        str(node["pid"] or "-"),
+        *(str(raft.get(name, "-")) for name in ("role", "term", "commit", "applied")),
+        f"{node['cpu_percent']:.0f}%",
+        f"{node['rss_bytes'] / 2**20:.0f} MiB",
+    )
+
+
+def _encode_bytes(value: object) -> object:
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,106 @@
+"""`raftactors put`, `get`, `delete` and `call`: commands and queries of the application."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raftactors.cli.options import DEFAULT_DATA_DIR, AsJson, DataDir, TimeoutMs
+from raftactors.cli.output import print_value
+from raftactors.client import Client
+from raftactors.cluster.manifest import load_running
+from raftactors.errors import CommandTooLargeError, ConfigError, RaftActorsError
+
+DEFAULT_TIMEOUT_MS = 10_000
+_STDIN_BYTES_MAX = 16 * 1024 * 1024
+
+Key = Annotated[str, typer.Argument(metavar="KEY", help="The key.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for command in (put, get, delete):
+        app.command()(command)
+    # A negative number among the arguments is no option.
+    app.command(context_settings={"ignore_unknown_options": True})(call)
+
+
+def put(
+    key: Key,
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="The value; `-` reads it from standard input.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS,
+    as_json: AsJson = False,
+) -> None:
+    """Set a key of the key-value application; prints its new version."""
+    content = _read_stdin() if value == "-" else value
+    with _client(data_dir, timeout_ms) as client:
+        print_value(client.call("put", key, content), as_json=as_json)
+
+
+def get(
+    key: Key, data_dir: DataDir = DEFAULT_DATA_DIR, timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS, as_json: AsJson = False
+) -> None:
+    """Print the value of a key; ends with an error if there is none."""
+    with _client(data_dir, timeout_ms) as client:
+        value = client.query("get", key)
+    if value is None:
+        raise RaftActorsError(f"there is no key {key!r}; `raftactors call --query scan` lists those there are")
+    print_value(value, as_json=as_json)
+
+
+def delete(
+    key: Key, data_dir: DataDir = DEFAULT_DATA_DIR, timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS, as_json: AsJson = False
+) -> None:
+    """Remove a key; prints whether there was one."""
+    with _client(data_dir, timeout_ms) as client:
+        print_value(client.call("delete", key), as_json=as_json)
+
+
+def call(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="A command of the application.")],
+    *,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="Read as JSON where they are JSON, else as text.")
+    ] = None,
+    query: Annotated[bool, typer.Option("--query", help="METHOD is a query: it reads and changes nothing.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS,
+    as_json: AsJson = False,
+) -> None:
+    """Call any method of the application, for example `raftactors call transfer ann bob 5`."""
+    values = [_parse(argument) for argument in arguments or []]
+    with _client(data_dir, timeout_ms) as client:
+        result = client.query(method, *values) if query else client.call(method, *values)
+    print_value(result, as_json=as_json)
+
+
+def _client(data_dir: Path, timeout_ms: int) -> Client:
+    manifest = load_running(data_dir)
+    return Client(list(manifest.client_addresses.values()), cluster_id=manifest.cluster_id, timeout_ms=timeout_ms)
+
+
+def _parse(argument: str) -> object:
+    try:
+        return json.loads(argument, parse_constant=_refuse_constant)
+    except ValueError:
+        return argument
+
+
+def _refuse_constant(name: str) -> object:
+    """NaN and Infinity are no JSON: they stay text."""
+    raise ValueError(name)
+
+
+def _read_stdin() -> str:
+    content = sys.stdin.buffer.read(_STDIN_BYTES_MAX + 1)
+    if len(content) > _STDIN_BYTES_MAX:
+        raise CommandTooLargeError(f"standard input has more than {_STDIN_BYTES_MAX} bytes; split the value")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"standard input is not UTF-8 ({error.reason}); encode the value as text") from error

@@ -1,0 +1,296 @@
+"""One node process: reads its configuration, wires its actors, serves until it is told to stop.
+
+Started as `python -m raftactors.node CONFIG.json`. Prints one line of JSON on stdout when it serves. SIGTERM and SIGINT
+hand leadership over, drain and exit 0; when the pipe `parent_fd` closes the node ends itself with its own exit code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import json
+import logging
+import os
+import random
+import selectors
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pykka
+import zmq
+
+from raftactors.actors.application import ApplicationActor
+from raftactors.actors.consensus import Consensus, Neighbours
+from raftactors.actors.gateway import Gateway
+from raftactors.actors.log_writer import LogWriter
+from raftactors.actors.mailbox import Lane, Mailbox
+from raftactors.actors.messages import Drain
+from raftactors.actors.monitor import Monitor, Watchdog
+from raftactors.actors.polling import PollWaiter
+from raftactors.actors.storage import StorageActor
+from raftactors.actors.ticker import Ticker
+from raftactors.actors.transport import TransportActor
+from raftactors.app.host import ApplicationHost
+from raftactors.app.loading import load_application
+from raftactors.config import NodeConfig, hash_seed
+from raftactors.core.config import RaftConfig
+from raftactors.core.raw_node import RawNode
+from raftactors.core.storage import MemoryStorage
+from raftactors.errors import ConfigError, ExitCode, RaftActorsError
+from raftactors.storage import FileSystem, OpenedStorage, open_data_dir
+from raftactors.transport import ClientEndpoint, PeerNetwork
+
+log = logging.getLogger("raftactors.node")
+
+STOP_TIMEOUT_S = 5.0
+"""How long one actor may take to stop before the process ends without it."""
+
+
+APPLICATION_BATCH_MAX = 64
+"""Pieces of committed work the application takes in one turn; each is bounded by `committed_bytes_per_ready_max`."""
+
+
+class _Mailboxes(NamedTuple):
+    ticker: Mailbox
+    consensus: Mailbox
+    storage: Mailbox
+    transport: Mailbox
+    gateway: Mailbox
+    application: Mailbox
+    monitor: Mailbox
+
+    def neighbours(self) -> Neighbours:
+        """Those that consensus tells."""
+        return Neighbours(self.storage, self.transport, self.application, self.gateway, self.monitor)
+
+
+class Node:
+    """The composition root: opens the data folder and the sockets, builds the actors and starts them.
+
+    The constructor raises what a start-up can run into: ApplicationUnknownError, ForeignDataError, DataLockedError,
+    CorruptWalError, AddressInUseError. After it returned, nothing is running yet; `start` cannot fail.
+    """
+
+    def __init__(self, config: NodeConfig, *, files: FileSystem | None = None) -> None:
+        """Open folder and sockets; `files` stands in for the real file system."""
+        self.config = config
+        application = load_application(config.application, config.import_paths)
+        with contextlib.ExitStack() as undo:
+            self._zmq = zmq.Context()
+            undo.callback(self._zmq.destroy, linger=0)
+            self.storage: OpenedStorage = open_data_dir(
+                config.data_dir,
+                cluster_id=config.cluster_id,
+                node_id=config.node_id,
+                segment_bytes=config.limits.segment_bytes,
+                files=files,
+            )
+            undo.callback(self.storage.close)
+            self.network = PeerNetwork(config, self.storage.incarnation, context=self._zmq)
+            undo.callback(self.network.close)
+            self.endpoint = ClientEndpoint(config, self.storage.incarnation, context=self._zmq)
+            undo.callback(self.endpoint.close)
+            self._build(ApplicationHost(application(), limits=config.limits, node_id=config.node_id))
+            # From here on the actors own the sockets and `stop` releases the rest.
+            undo.pop_all()
+
+    @property
+    def incarnation(self) -> int:
+        """How often this data folder was opened, this time included."""
+        return self.storage.incarnation
+
+    def _build(self, host: ApplicationHost) -> None:
+        config, opened = self.config, self.storage
+        to = self._mailboxes()
+        raft, memory_log = _restore(config, opened)
+        watched = dict.fromkeys((to.ticker, to.consensus, to.storage, to.transport, to.gateway), config.watchdog_ms)
+        watched[to.application] = config.application_watchdog_ms
+        common = {"config": config, "incarnation": opened.incarnation}
+        # In the order of starting: whoever is told something stands before the one who tells.
+        self._starters: dict[str, Callable[[], pykka.ActorRef[Any]]] = {
+            "monitor": partial(Monitor.start, to.monitor, gateway=to.gateway, watchdog=Watchdog(watched), **common),
+            "storage": partial(
+                StorageActor.start,
+                to.storage,
+                node_id=config.node_id,
+                wal=opened.wal,
+                hard_state=opened.hard_state,
+                consensus=to.consensus,
+                transport=to.transport,
+            ),
+            "application": partial(
+                ApplicationActor.start,
+                to.application,
+                host=host,
+                incarnation=opened.incarnation,
+                consensus=to.consensus,
+                gateway=to.gateway,
+                monitor=to.monitor,
+            ),
+            "transport": partial(
+                TransportActor.start, to.transport, network=self.network, consensus=to.consensus, monitor=to.monitor
+            ),
+            "consensus": partial(
+                Consensus.start, to.consensus, raft=raft, log=memory_log, neighbours=to.neighbours(), **common
+            ),
+            "gateway": partial(
+                Gateway.start,
+                to.gateway,
+                config=config,
+                endpoint=self.endpoint,
+                consensus=to.consensus,
+                application=to.application,
+                monitor=to.monitor,
+            ),
+            "ticker": partial(
+                Ticker.start,
+                to.ticker,
+                tick_ms=config.timing.tick_ms,
+                listeners=[to.consensus, to.transport, to.gateway, to.application],
+            ),
+        }
+        self._to = to
+        self._running: dict[str, pykka.ActorRef[Any]] = {}
+
+    def _mailboxes(self) -> _Mailboxes:
+        transport_waiter, gateway_waiter = PollWaiter(self.network.sockets), PollWaiter(lambda: [self.endpoint.socket])
+        self._waiters = (transport_waiter, gateway_waiter)
+        bound = self.config.limits.mailbox_messages_max
+        return _Mailboxes(
+            ticker=Mailbox("ticker", messages_max=bound),
+            consensus=Mailbox("consensus", messages_max=bound),
+            storage=Mailbox("storage", messages_max=bound),
+            transport=Mailbox("transport", messages_max=bound, waiter=transport_waiter),
+            gateway=Mailbox("gateway", messages_max=bound, waiter=gateway_waiter),
+            application=Mailbox("application", messages_max=bound, batch_max=APPLICATION_BATCH_MAX),
+            monitor=Mailbox("monitor", messages_max=bound),
+        )
+
+    def start(self) -> None:
+        """Start the actors; the ticker last, so that no tick meets a half-built node."""
+        for name, start in self._starters.items():
+            self._running[name] = start()
+
+    def stop(self, *, drain: bool) -> None:
+        """Stop serving. With `drain`, first hand leadership over and answer what is under way (at most `drain_ms`)."""
+        if drain:
+            drained = threading.Semaphore(0)
+            drainable = (self._to.consensus, self._to.gateway)
+            for mailbox in drainable:
+                mailbox.tell(Drain(drained.release), Lane.CONTROL)
+            for _ in drainable:
+                drained.acquire(timeout=self.config.drain_ms / 1000)
+        for name in ("ticker", "gateway", "application", "consensus", "storage", "transport", "monitor"):
+            self._running[name].stop(timeout=STOP_TIMEOUT_S)
+        for waiter in self._waiters:
+            waiter.close()
+        self.storage.close()
+        self._zmq.destroy(linger=0)
+
+
+def _restore(config: NodeConfig, storage: OpenedStorage) -> tuple[RawNode, MemoryStorage]:
+    """Rebuild the core from what the data folder holds; an empty one starts with the configured members as voters."""
+    memory_log = MemoryStorage()
+    if storage.snapshot.index:
+        memory_log.apply_snapshot(storage.snapshot)
+    memory_log.append(storage.entries)
+    memory_log.set_hard_state(storage.hard_state)
+    limits, timing = config.limits, config.timing
+    raft = RawNode(
+        RaftConfig(
+            node_id=config.node_id,
+            election_ticks=timing.election_ticks,
+            heartbeat_ticks=timing.heartbeat_ticks,
+            storage=memory_log,
+            bytes_per_message_max=limits.append_bytes_max,
+            inflight_messages_max=limits.inflight_messages_max,
+            inflight_bytes_max=limits.inflight_bytes_max,
+            uncommitted_bytes_max=limits.uncommitted_bytes_max,
+            committed_bytes_per_ready_max=limits.committed_bytes_per_ready_max,
+            check_quorum=config.check_quorum,
+            pre_vote=config.pre_vote,
+            step_down_on_removal=True,
+            async_storage_writes=True,
+            random=random.Random(),
+            logger=logging.getLogger("raftactors.raft"),
+        )
+    )
+    if not storage.entries and not storage.snapshot.index:
+        raft.bootstrap(sorted(member.node_id for member in config.members))
+    return raft, memory_log
+
+
+def _wait_for_the_end(parent_fd: int) -> ExitCode:
+    """Sleep until a stop signal (OK) or until the parent's end of the pipe closes (PARENT_DIED)."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    with selectors.DefaultSelector() as selector, reader, writer:
+        selector.register(reader, selectors.EVENT_READ)
+        if parent_fd >= 0:
+            selector.register(parent_fd, selectors.EVENT_READ)
+        ready = selector.select()
+        signal.set_wakeup_fd(-1)
+        return ExitCode.OK if any(key.fileobj is reader for key, _ in ready) else ExitCode.PARENT_DIED
+
+
+def run(config: NodeConfig) -> ExitCode:
+    """Serve until told to stop; returns the exit code. Raises what `Node` raises when it cannot start."""
+    if sys.flags.optimize:
+        raise ConfigError("python -O removes assertions that the node relies on; start it without -O")
+    faulthandler.enable()
+    sys.setswitchinterval(config.switch_interval_us / 1_000_000)
+    node = Node(config)
+    # What start-up built lives as long as the process: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    node.start()
+    ready = {
+        "event": "ready",
+        "node_id": config.node_id,
+        "pid": os.getpid(),
+        "incarnation": node.incarnation,
+    }
+    print(json.dumps(ready), flush=True)
+    code = _wait_for_the_end(config.parent_fd)
+    node.stop(drain=code is ExitCode.OK)
+    return code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry of the node process; prints one clear line and returns a distinct code for each start-up failure."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if len(arguments) != 1:
+        print("raftactors: start a node with python -m raftactors.node CONFIG.json", file=sys.stderr)
+        return ExitCode.USAGE
+    try:
+        try:
+            text = Path(arguments[0]).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"the node configuration {arguments[0]} cannot be read: {error.strerror}") from error
+        config = NodeConfig.from_json(text)
+        if os.environ.get("PYTHONHASHSEED") != hash_seed(config.cluster_id):
+            # The seed is read when the interpreter starts, so the process replaces itself once.
+            os.environ["PYTHONHASHSEED"] = hash_seed(config.cluster_id)
+            os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # our own program, our own arguments
+        writer = LogWriter(sys.stderr)
+        writer.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s node={config.node_id} %(name)s %(message)s"))
+        logging.basicConfig(level=config.log_level, handlers=[writer])
+        with contextlib.closing(writer):
+            return run(config)
+    except RaftActorsError as error:
+        print(f"raftactors: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

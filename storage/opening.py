@@ -1,0 +1,197 @@
+"""Opening a data folder: lock, identity, recovery, and the log ready for its first append."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+from raftactors.config import Durability
+from raftactors.core.types import ConfState, Entry, HardState, Snapshot
+from raftactors.errors import CorruptWalError, StorageError
+from raftactors.storage.files import FileSystem, RealFiles, ensure_directory, read_whole
+from raftactors.storage.identity import Identity, create_identity, lock_folder, raise_incarnation, read_identity
+from raftactors.storage.preallocation import Preallocator
+from raftactors.storage.record import LogEnd
+from raftactors.storage.recovery import Recovered, RecoveryReport, Verdict, recover
+from raftactors.storage.repair import nonzero_stop, perform_repairs
+from raftactors.storage.segment import BLOCK_BYTES, check_segment_bytes
+from raftactors.storage.wal import Wal, WalPosition, create_segment, new_segment_header
+
+log_to = logging.getLogger(__name__)
+
+_WAL_FOLDER = "wal"
+_SNAPSHOT_FOLDER = "snap"
+
+
+@dataclass(slots=True)
+class OpenedStorage:
+    """What a data folder holds, and its log to append to.
+
+    `entries` are all entries behind `snapshot`, in order. `conf` is the membership where it is stored apart from the
+    snapshot; None while it never is. `incarnation` is higher than at every earlier open.
+    """
+
+    incarnation: int
+    hard_state: HardState
+    snapshot: Snapshot
+    entries: list[Entry]
+    conf: ConfState | None
+    wal: Wal
+    recovery: RecoveryReport
+    files: FileSystem
+    lock_descriptor: int
+
+    def close(self) -> None:
+        """Close the log and give the lock back. A second call does nothing."""
+        self.wal.close()
+        if self.lock_descriptor >= 0:
+            self.files.close(self.lock_descriptor)
+            self.lock_descriptor = -1
+
+
+def open_data_dir(
+    path: Path,
+    *,
+    cluster_id: int,
+    node_id: int,
+    segment_bytes: int,
+    files: FileSystem | None = None,
+    random_bytes: Callable[[int], bytes] = os.urandom,
+    durability: Durability = Durability(),  # noqa: B008  # frozen
+) -> OpenedStorage:
+    """Open the folder, making it at the first boot, and recover its log.
+
+    A `durability` other than `fsync` lets a power cut take back what was acknowledged; it is warned of in the log.
+    `segment_bytes` (16 KiB to 1 GiB) is the size of new segments. Raises DataLockedError when another process has the
+    folder open, ForeignDataError when it belongs to another cluster or node, CorruptWalError when durable bytes do not
+    verify, StorageError when the format is unknown or the disk refuses, ConfigError for a size out of range.
+    """
+    files = RealFiles() if files is None else files
+    segment_bytes = check_segment_bytes(segment_bytes)
+    try:
+        lock = lock_folder(files, path)
+        try:
+            identity = read_identity(files, path, cluster_id=cluster_id, node_id=node_id)
+            is_new = identity is None
+            if identity is None:
+                identity = Identity(cluster_id, node_id, incarnation=0)
+                _first_boot(files, path, identity, segment_bytes, random_bytes)
+            identity = raise_incarnation(files, path, identity)
+            return _open_log(
+                files, path, identity, segment_bytes, random_bytes, is_new=is_new, lock=lock, durability=durability
+            )
+        except BaseException:
+            files.close(lock)
+            raise
+    except OSError as error:
+        raise StorageError(
+            f"{path}: the data folder cannot be used: {error}; repair the disk or the permissions and start again"
+        ) from error
+
+
+def _first_boot(
+    files: FileSystem, path: Path, identity: Identity, segment_bytes: int, random_bytes: Callable[[int], bytes]
+) -> None:
+    """Make a folder from nothing, or from what a first boot left that did not come to its end; IDENTITY comes last."""
+    folder = path / _WAL_FOLDER
+    ensure_directory(files, folder)
+    ensure_directory(files, path / _SNAPSHOT_FOLDER)
+    for name in files.listdir(folder):
+        if name.endswith(".wal"):
+            _check_unused(files, folder / name)
+        files.unlink(folder / name)
+    files.fsync_dir(folder)
+    header = new_segment_header(
+        identity,
+        sequence=1,
+        first_number=1,
+        segment_bytes=segment_bytes,
+        end=LogEnd(),
+        hard_state=HardState(),
+        snapshot=Snapshot(),
+        chain=0,
+        random_bytes=random_bytes,
+    )
+    files.close(create_segment(files, folder, header, Preallocator(files, folder)))
+    files.fsync_dir(path)
+    create_identity(files, path, identity)
+
+
+def _check_unused(files: FileSystem, segment: Path) -> None:
+    """Refuse to start over on top of a log: a folder that lost its IDENTITY is not a new one."""
+    descriptor = files.open(segment)
+    try:
+        used = nonzero_stop(read_whole(files, descriptor))
+    finally:
+        files.close(descriptor)
+    if used > BLOCK_BYTES:
+        raise CorruptWalError(
+            f"{segment.parent.parent}: found a log in use ({segment.name}, bytes up to offset {used}, index range "
+            "unknown) but no IDENTITY, expected both or neither; restore IDENTITY from a copy, or remove the folder "
+            "and let this node join anew"
+        )
+
+
+def _open_log(
+    files: FileSystem,
+    path: Path,
+    identity: Identity,
+    segment_bytes: int,
+    random_bytes: Callable[[int], bytes],
+    *,
+    is_new: bool,
+    lock: int,
+    durability: Durability,
+) -> OpenedStorage:
+    started = perf_counter()
+    if not durability.is_safe:
+        log_to.warning("%s: durability is %s: a power cut may take back acknowledged writes", path, durability)
+    folder = path / _WAL_FOLDER
+    if not files.exists(folder):
+        raise CorruptWalError(
+            f"{folder}: missing (offset 0, every index) although IDENTITY says the folder was in use; restore it from "
+            "a copy, or remove the whole data folder and let this node join anew"
+        )
+    # A rename of a process that was killed may still be in memory only; nothing may build on it before this.
+    files.fsync_dir(folder)
+    recovered = recover(files, folder, cluster_id=identity.cluster_id, node_id=identity.node_id)
+    broken_copy = perform_repairs(files, recovered.repairs, identity.incarnation)
+    tail, log = recovered.tail, recovered.log
+    wal = Wal(
+        files,
+        folder,
+        segment_bytes=segment_bytes,
+        incarnation=identity.incarnation,
+        random_bytes=random_bytes,
+        position=WalPosition(tail.header, tail.stop, tail.number, tail.chain),
+        log=log,
+        durability=durability,
+    )
+    try:
+        # The last batch once more, to fresh space: reading it back does not prove that the disk will keep it.
+        wal.append(recovered.last_batch)
+    except BaseException:
+        wal.close()
+        raise
+    report = replace(
+        _report(recovered, Verdict.NEW if is_new else recovered.verdict),
+        seconds=perf_counter() - started,
+        broken_copy=broken_copy,
+    )
+    return OpenedStorage(
+        identity.incarnation, log.hard_state, log.snapshot, log.entries, None, wal, report, files, lock
+    )  # fmt: skip
+
+
+def _report(recovered: Recovered, verdict: Verdict) -> RecoveryReport:
+    return RecoveryReport(
+        verdict=verdict,
+        bytes=recovered.bytes,
+        segments=recovered.segments,
+        batches=recovered.batches,
+        torn_bytes=recovered.torn_bytes,
+    )

@@ -1,0 +1,274 @@
+"""The write-ahead log: what was appended is durable when `append` returns, unless another durability was asked for.
+
+One writer. Each append is one batch: one write that also carries the marks of the batch before it (see
+`raftactors.storage.segment`), and one sync. No batch is overwritten or cut off: a conflicting suffix is appended and
+the replay drops what it replaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from raftactors.config import Durability
+from raftactors.core.types import HardState, Snapshot
+from raftactors.errors import StorageError
+from raftactors.storage.files import FileSystem
+from raftactors.storage.identity import Identity
+from raftactors.storage.preallocation import Preallocator
+from raftactors.storage.record import (
+    BEHIND_UNSYNCED,
+    EncodedBatch,
+    LogEnd,
+    Place,
+    SegmentEnd,
+    WalBatch,
+    encode_batch,
+    encode_segment_end,
+)
+from raftactors.storage.replay import LogState
+from raftactors.storage.segment import (
+    BLOCK_BYTES,
+    MARK_BYTES,
+    Mark,
+    SegmentHeader,
+    encode_marks,
+    encode_segment_header,
+    mark_offsets,
+    segment_bytes_for,
+)
+from raftactors.storage.syncing import IntervalSync
+
+_SALT_BYTES = 4
+
+
+@dataclass(slots=True)
+class WalStats:
+    """Counters since the log was opened. `bytes` are those of batches; seconds are of the last sync of a batch."""
+
+    batches: int = 0
+    entries: int = 0
+    bytes: int = 0
+    syncs: int = 0
+    segments: int = 0
+    last_sync_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class WalPosition:
+    """Where the next batch goes."""
+
+    header: SegmentHeader
+    offset: int
+    number: int
+    chain: int
+
+
+class Wal:
+    """The log of one data folder, opened by `open_data_dir`. Not for use by two threads at once."""
+
+    def __init__(
+        self,
+        files: FileSystem,
+        folder: Path,
+        *,
+        segment_bytes: int,
+        incarnation: int,
+        random_bytes: Callable[[int], bytes],
+        position: WalPosition,
+        log: LogState,
+        durability: Durability = Durability(),  # noqa: B008  # frozen
+    ) -> None:
+        self._files = files
+        self._folder = folder
+        self._segment_bytes = segment_bytes
+        self._incarnation = incarnation
+        self._random_bytes = random_bytes
+        self._position = position
+        self._end = log.end
+        self._hard_state = log.hard_state
+        self._snapshot = log.snapshot
+        self._written = self._durable = Mark(position.number - 1, log.end.term, log.end.index)
+        self._spares = Preallocator(files, folder)
+        self._spares.adopt(segment_bytes)
+        self._descriptor = files.open(folder / position.header.name)
+        self._usable = True
+        self.durability = durability
+        self.stats = WalStats()
+        self._interval_sync = IntervalSync(self.sync, durability.interval_ms, threaded=files.concurrent)
+
+    def append(self, batches: Sequence[WalBatch]) -> None:
+        """Make everything in `batches` durable as one unit, in order; returns when it is.
+
+        With a durability of `interval` it returns when the batch is written and becomes durable within the interval,
+        with `none` when the operating system gets to it: a power cut then loses whole batches off the end of the log.
+
+        The last hard state counts. A batch with a snapshot starts the log anew behind that snapshot; an entry that is
+        there already replaces it and everything after it. Nothing to write is nothing done. A failed sync ends the
+        process. Raises StorageError when the disk refuses a write; the log is unusable from then on. Raises
+        InvariantViolation for a gap in the entries or a commit index behind the last one.
+        """
+        if not self._usable:
+            raise StorageError(f"{self._folder}: the log is closed, or a write failed; start the node again")
+        encoded = encode_batch(batches, self._place(), self._end)
+        if encoded is None:
+            return
+        self._usable = False  # Until all of it is done: an error in between leaves what nobody may build on.
+        try:
+            encoded = self._make_room(encoded, batches)
+            self._write(encoded)
+        except OSError as error:
+            raise StorageError(
+                f"{self._folder}: the log could not be written: {error}; nothing of this batch counts, free or repair "
+                "the disk and start the node again"
+            ) from error
+        self._usable = True
+
+    def sync(self) -> None:
+        """Make everything written so far durable; a failure ends the process. For another thread than the writer's."""
+        with self._interval_sync.lock:
+            if self._descriptor < 0 or self._durable == self._written:
+                return
+            written = self._written
+            self._timed_sync()
+            self._durable = written
+
+    def close(self) -> None:
+        """Mark the last batch as durable, make that durable too, and give the file back."""
+        if self._descriptor < 0:
+            return
+        self._interval_sync.close()
+        self._spares.close()
+        if self._usable:
+            self.sync()
+            position = self._position
+            marks = encode_marks(position.header.salt, self._durable, position.offset)
+            self._files.pwrite(self._descriptor, marks, position.offset)
+            self._files.fdatasync(self._descriptor)
+        self._usable = False
+        self._files.close(self._descriptor)
+        self._descriptor = -1
+
+    def _place(self) -> Place:
+        position = self._position
+        flags = 0 if self._durable.number == position.number - 1 else BEHIND_UNSYNCED
+        return Place(position.header.salt, position.offset, position.number, position.chain, flags)
+
+    def _write(self, encoded: EncodedBatch) -> None:
+        position, stats, content = self._position, self.stats, encoded.content
+        offset, length = position.offset, len(content)
+        content += encode_marks(position.header.salt, self._durable, offset + length)
+        self._files.pwrite(self._descriptor, content, offset)
+        self._written = Mark(position.number, *encoded.end)
+        if self.durability.is_safe:
+            self._timed_sync()
+            self._durable = self._written
+        position.offset = offset + length
+        position.number += 1
+        position.chain = encoded.chain
+        self._end = encoded.end
+        if encoded.hard_state is not None:
+            self._hard_state = encoded.hard_state
+        if encoded.snapshot is not None:
+            self._snapshot = encoded.snapshot
+        stats.batches += 1
+        stats.entries += encoded.entries
+        stats.bytes += length
+        if position.offset > position.header.segment_bytes >> 1:
+            self._spares.start(self._segment_bytes)
+        if self.durability.interval_ms:
+            self._interval_sync.written()
+
+    def _timed_sync(self) -> None:
+        started = perf_counter()
+        self._files.fdatasync(self._descriptor)
+        self.stats.last_sync_seconds = perf_counter() - started
+        self.stats.syncs += 1
+
+    def _make_room(self, encoded: EncodedBatch, batches: Sequence[WalBatch]) -> EncodedBatch:
+        """Go on to the next segment if the batch does not fit this one; it is then encoded for its new place."""
+        position = self._position
+        length = len(encoded.content)
+        if position.offset + length <= position.header.batches_end:
+            return encoded
+        self._rotate(segment_bytes_for(length, self._segment_bytes))
+        moved = encode_batch(batches, self._place(), self._end)
+        assert moved is not None  # It was not None at the old place.
+        return moved
+
+    def _rotate(self, segment_bytes: int) -> None:
+        """Begin the next segment, then end this one: SEGMENT_END never names a segment that could be missing.
+
+        All of this segment is durable before, in every mode of durability: the next one is proof that it was.
+        """
+        self.sync()
+        files, position = self._files, self._position
+        old = position.header
+        header = new_segment_header(
+            Identity(old.cluster_id, old.node_id, self._incarnation),
+            sequence=old.sequence + 1,
+            first_number=position.number + 1,  # SEGMENT_END takes the number in between.
+            segment_bytes=segment_bytes,
+            end=self._end,
+            hard_state=self._hard_state,
+            snapshot=self._snapshot,
+            chain=position.chain,
+            random_bytes=self._random_bytes,
+        )
+        descriptor = create_segment(files, self._folder, header, self._spares)
+        sealed = SegmentEnd(header.sequence, header.first_index, header.salt, position.chain)
+        # Zeros over the marks: behind the end of a finished segment stands nothing.
+        room = mark_offsets(position.offset)[1] + MARK_BYTES - position.offset
+        record = encode_segment_end(sealed, self._place()).ljust(room, b"\0")
+        with self._interval_sync.lock:
+            files.pwrite(self._descriptor, record, position.offset)
+            files.fdatasync(self._descriptor)
+            files.close(self._descriptor)
+            self._descriptor = descriptor
+            self._position = WalPosition(header, BLOCK_BYTES, header.first_number, header.chain)
+            self._written = self._durable = Mark(header.first_number - 1, *self._end)
+        self.stats.segments += 1
+        self.stats.syncs += 1
+
+
+def new_segment_header(
+    identity: Identity,
+    *,
+    sequence: int,
+    first_number: int,
+    segment_bytes: int,
+    end: LogEnd,
+    hard_state: HardState,
+    snapshot: Snapshot,
+    chain: int,
+    random_bytes: Callable[[int], bytes],
+) -> SegmentHeader:
+    """The header of a segment that continues a log with this end, hard state and snapshot; draws a new salt."""
+    return SegmentHeader(
+        cluster_id=identity.cluster_id,
+        node_id=identity.node_id,
+        incarnation=identity.incarnation,
+        sequence=sequence,
+        first_index=end.index + 1,
+        last_term=end.term,
+        first_number=first_number,
+        segment_bytes=segment_bytes,
+        hard_state=hard_state,
+        snapshot_term=snapshot.term,
+        snapshot_index=snapshot.index,
+        salt=int.from_bytes(random_bytes(_SALT_BYTES), "little"),
+        chain=chain,
+    )
+
+
+def create_segment(files: FileSystem, folder: Path, header: SegmentHeader, spares: Preallocator) -> int:
+    """Put a segment in place durably, zero-filled behind its header; returns its descriptor."""
+    spare = spares.take(header.segment_bytes)
+    descriptor = files.open(spare)
+    files.pwrite(descriptor, encode_segment_header(header), 0)
+    files.fdatasync(descriptor)
+    files.rename(spare, folder / header.name)
+    files.fsync_dir(folder)
+    return descriptor
