@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from raftactors.app import Application, Context, KeyValue, command, query
+from raftactors.app import Application, Context, KeyValue, OnDiskApplication, command, query
 from raftactors.config import Limits, RaftTiming
 from raftactors.errors import RaftActorsError, RequestError
 
@@ -25,6 +25,7 @@ __all__ = [
     "KeyValue",
     "Limits",
     "LocalCluster",
+    "OnDiskApplication",
     "RaftActorsError",
     "RaftTiming",
     "Reply",

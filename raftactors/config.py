@@ -21,11 +21,15 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """Where one member of the cluster is reached. Addresses are `host:port`."""
+    """Where one member of the cluster is reached. Addresses are `host:port`.
+
+    Without a `snapshot_address` the member can neither send nor receive snapshots.
+    """
 
     node_id: int
     peer_address: str
     client_address: str
+    snapshot_address: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +58,14 @@ class RaftTiming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Everything that could grow, and how far it may."""
+    """Everything that could grow, and how far it may.
+
+    A snapshot is taken when `snapshot_bytes` or `snapshot_entries` of the log were applied since the last one. The log
+    in memory then keeps at most `trailing_entries` and `trailing_bytes` from before it for slow followers; further
+    ones get the snapshot, in chunks of `snapshot_chunk_bytes`, at most `snapshot_window_chunks` under way to each of at
+    most `snapshot_transfers_max` at a time, and `snapshot_bytes_per_second` together. A transfer that makes no progress
+    for `snapshot_timeout_ms` is given up; what has arrived stays for the next one.
+    """
 
     command_bytes_max: int = 128 * 1024
     client_frame_bytes_max: int = 256 * 1024
@@ -73,6 +84,16 @@ class Limits:
     sessions_max: int = 10_000
     session_ttl_ms: int = 3_600_000
     segment_bytes: int = 64 * 1024 * 1024
+    snapshot_bytes: int = 64 * 1024 * 1024
+    snapshot_entries: int = 100_000
+    trailing_entries: int = 1_024
+    trailing_bytes: int = 16 * 1024 * 1024
+    snapshot_chunk_bytes: int = 256 * 1024
+    snapshot_window_chunks: int = 4
+    snapshot_transfers_max: int = 2
+    snapshot_bytes_per_second: int = 64 * 1024 * 1024
+    snapshot_file_bytes_max: int = 64 * 1024 * 1024 * 1024
+    snapshot_timeout_ms: int = 10_000
 
     def __post_init__(self) -> None:
         for limit in dataclasses.fields(self):
@@ -81,6 +102,14 @@ class Limits:
             raise ConfigError(
                 f"command_bytes_max ({self.command_bytes_max}) must leave 4096 bytes of client_frame_bytes_max "
                 f"({self.client_frame_bytes_max}) for the frame around it"
+            )
+        _within("snapshot_chunk_bytes", self.snapshot_chunk_bytes, 64, 1024 * 1024)
+        _within("snapshot_window_chunks", self.snapshot_window_chunks, 1, 64)
+        _within("snapshot_transfers_max", self.snapshot_transfers_max, 1, 16)
+        if self.snapshot_chunk_bytes + 4096 > self.peer_frame_bytes_max:
+            raise ConfigError(
+                f"snapshot_chunk_bytes ({self.snapshot_chunk_bytes}) must leave 4096 bytes of peer_frame_bytes_max "
+                f"({self.peer_frame_bytes_max}) for the frame around it"
             )
         if self.client_frame_bytes_max > self.proposal_bytes_max:
             raise ConfigError(
@@ -151,6 +180,7 @@ class NodeConfig:
     application: str = "raftactors.app.kv:KeyValue"
     listen_peer_address: str = ""
     listen_client_address: str = ""
+    listen_snapshot_address: str = ""
     timing: RaftTiming = field(default_factory=RaftTiming)
     limits: Limits = field(default_factory=Limits)
     pre_vote: bool = True
@@ -182,6 +212,8 @@ class NodeConfig:
         for member in self.members:
             split_address("peer_address", member.peer_address)
             split_address("client_address", member.client_address)
+            if member.snapshot_address:
+                split_address("snapshot_address", member.snapshot_address)
         module, _, name = self.application.partition(":")
         if not module or not name:
             raise ConfigError(f"application is {self.application!r}; write it as MODULE:CLASS")

@@ -23,15 +23,19 @@ class ExitCode(IntEnum):
     DATA_LOCKED = 14
     DATA_CORRUPT = 15
     DATA_UNREADABLE = 16
+    DATA_TORN = 17
+    NO_DATA_FOLDER = 18
     ACTOR_FAILED = 20
     ACTOR_HUNG = 21
     SYNC_FAILED = 22
     PARENT_DIED = 23
     INVARIANT = 24
     APPLICATION_FAILED = 25
+    APPLICATION_MISMATCH = 26
     CLUSTER_UNREACHABLE = 30
     COMMAND_REJECTED = 31
     COMMAND_UNKNOWN_OUTCOME = 32
+    INDEX_UNKNOWN = 33
 
 
 class RaftActorsError(Exception):
@@ -53,6 +57,12 @@ class ApplicationUnknownError(ConfigError):
     """`MODULE:CLASS` names no importable `Application`."""
 
     exit_code = ExitCode.APPLICATION_UNKNOWN
+
+
+class ApplicationMismatchError(ConfigError):
+    """The data folder is that of another application than the one named."""
+
+    exit_code = ExitCode.APPLICATION_MISMATCH
 
 
 class AddressInUseError(RaftActorsError):
@@ -109,6 +119,22 @@ class StorageError(RaftActorsError):
     exit_code = ExitCode.DATA_UNREADABLE
 
 
+class NoDataFolderError(StorageError):
+    """The folder is no data folder of a node."""
+
+    exit_code = ExitCode.NO_DATA_FOLDER
+
+
+class IndexUnknownError(StorageError):
+    """The data folder does not hold the index that was asked for; the text says which ones it holds."""
+
+    exit_code = ExitCode.INDEX_UNKNOWN
+
+
+class DiskFullError(StorageError):
+    """The disk has no room for the next segment. Nothing was written, and the log takes the batch when there is."""
+
+
 class ForeignDataError(StorageError):
     """The data folder belongs to another cluster or node."""
 
@@ -123,6 +149,12 @@ class DataLockedError(StorageError):
 
 class CorruptWalError(StorageError):
     """Bytes that were durable once do not verify. The text names file, offset and index range."""
+
+    exit_code = ExitCode.DATA_CORRUPT
+
+
+class CorruptSnapshotError(StorageError):
+    """A snapshot does not verify, or is not there although the log says so. The text names file and offset."""
 
     exit_code = ExitCode.DATA_CORRUPT
 

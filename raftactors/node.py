@@ -12,7 +12,6 @@ import gc
 import json
 import logging
 import os
-import random
 import selectors
 import signal
 import socket
@@ -21,7 +20,7 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import pykka
 import zmq
@@ -34,18 +33,25 @@ from raftactors.actors.mailbox import Lane, Mailbox
 from raftactors.actors.messages import Drain
 from raftactors.actors.monitor import Monitor, Watchdog
 from raftactors.actors.polling import PollWaiter
+from raftactors.actors.restoring import restore_core
+from raftactors.actors.snapshot_transfer import SnapshotTransferActor
+from raftactors.actors.snapshot_trigger import SnapshotTrigger
+from raftactors.actors.snapshot_writer import SnapshotWriterActor
 from raftactors.actors.storage import StorageActor
 from raftactors.actors.ticker import Ticker
 from raftactors.actors.transport import TransportActor
 from raftactors.app.host import ApplicationHost
 from raftactors.app.loading import load_application
-from raftactors.config import NodeConfig, hash_seed
-from raftactors.core.config import RaftConfig
+from raftactors.app.on_disk_host import make_host
+from raftactors.config import Durability, NodeConfig, hash_seed
 from raftactors.core.raw_node import RawNode
 from raftactors.core.storage import MemoryStorage
+from raftactors.core.types import Snapshot
 from raftactors.errors import ConfigError, ExitCode, RaftActorsError
 from raftactors.storage import FileSystem, OpenedStorage, open_data_dir
-from raftactors.transport import ClientEndpoint, PeerNetwork
+from raftactors.storage.opening import SNAPSHOT_FOLDER
+from raftactors.storage.snapshots import SnapshotFolder
+from raftactors.transport import ClientEndpoint, PeerNetwork, SnapshotNetwork
 
 log = logging.getLogger("raftactors.node")
 
@@ -56,6 +62,13 @@ STOP_TIMEOUT_S = 5.0
 APPLICATION_BATCH_MAX = 64
 """Pieces of committed work the application takes in one turn; each is bounded by `committed_bytes_per_ready_max`."""
 
+APPLICATION_FOLDER = "app"
+"""Where in the data folder an application keeps its own data, if it does."""
+
+
+Starter: TypeAlias = Callable[[], pykka.ActorRef[Any]]
+"""Starts one actor."""
+
 
 class _Mailboxes(NamedTuple):
     ticker: Mailbox
@@ -65,17 +78,20 @@ class _Mailboxes(NamedTuple):
     gateway: Mailbox
     application: Mailbox
     monitor: Mailbox
+    snapshot_writer: Mailbox
+    snapshot_transfer: Mailbox
 
     def neighbours(self) -> Neighbours:
         """Those that consensus tells."""
-        return Neighbours(self.storage, self.transport, self.application, self.gateway, self.monitor)
+        return Neighbours(*(getattr(self, name) for name in Neighbours._fields))
 
 
 class Node:
     """The composition root: opens the data folder and the sockets, builds the actors and starts them.
 
     The constructor raises what a start-up can run into: ApplicationUnknownError, ForeignDataError, DataLockedError,
-    CorruptWalError, AddressInUseError. After it returned, nothing is running yet; `start` cannot fail.
+    CorruptWalError, CorruptSnapshotError, AddressInUseError. After it returned, nothing is running yet; `start` cannot
+    fail.
     """
 
     def __init__(self, config: NodeConfig, *, files: FileSystem | None = None) -> None:
@@ -91,13 +107,28 @@ class Node:
                 node_id=config.node_id,
                 segment_bytes=config.limits.segment_bytes,
                 files=files,
+                durability=Durability.parse(config.durability),
             )
             undo.callback(self.storage.close)
             self.network = PeerNetwork(config, self.storage.incarnation, context=self._zmq)
             undo.callback(self.network.close)
+            self.snapshot_network: SnapshotNetwork | None = None
+            if config.me.snapshot_address:
+                self.snapshot_network = SnapshotNetwork(config, self.storage.incarnation, context=self._zmq)
+                undo.callback(self.snapshot_network.close)
             self.endpoint = ClientEndpoint(config, self.storage.incarnation, context=self._zmq)
             undo.callback(self.endpoint.close)
-            self._build(ApplicationHost(application(), limits=config.limits, node_id=config.node_id))
+            host = make_host(
+                application(),
+                folder=config.data_dir / APPLICATION_FOLDER,
+                limits=config.limits,
+                node_id=config.node_id,
+            )
+            undo.callback(host.close)
+            folder = config.data_dir / SNAPSHOT_FOLDER
+            self.snapshots = SnapshotFolder(self.storage.files, folder, cluster_id=config.cluster_id)
+            self.snapshots.tidy(self.storage.records)
+            self._build(host, self.snapshots.choose(self.storage))
             # From here on the actors own the sockets and `stop` releases the rest.
             undo.pop_all()
 
@@ -106,25 +137,22 @@ class Node:
         """How often this data folder was opened, this time included."""
         return self.storage.incarnation
 
-    def _build(self, host: ApplicationHost) -> None:
+    def _build(self, host: ApplicationHost, snapshot: Snapshot | None) -> None:
         config, opened = self.config, self.storage
         to = self._mailboxes()
-        raft, memory_log = _restore(config, opened)
-        watched = dict.fromkeys((to.ticker, to.consensus, to.storage, to.transport, to.gateway), config.watchdog_ms)
-        watched[to.application] = config.application_watchdog_ms
-        common = {"config": config, "incarnation": opened.incarnation}
+        raft, memory_log = restore_core(config, opened, snapshot)
+        host.check_log(memory_log.last_index(), memory_log.term)
+        if snapshot is not None and host.applied_index < snapshot.index:
+            with contextlib.closing(self.snapshots.reader(snapshot.term, snapshot.index)) as reader:
+                host.restore_from(reader.chunks())
+        index = 0 if snapshot is None else snapshot.index
+        trigger = SnapshotTrigger(config.limits, index=index, tick_ms=config.timing.tick_ms)
+        self._to = to
+        self._running: dict[str, pykka.ActorRef[Any]] = {}
         # In the order of starting: whoever is told something stands before the one who tells.
-        self._starters: dict[str, Callable[[], pykka.ActorRef[Any]]] = {
-            "monitor": partial(Monitor.start, to.monitor, gateway=to.gateway, watchdog=Watchdog(watched), **common),
-            "storage": partial(
-                StorageActor.start,
-                to.storage,
-                node_id=config.node_id,
-                wal=opened.wal,
-                hard_state=opened.hard_state,
-                consensus=to.consensus,
-                transport=to.transport,
-            ),
+        self._starters: dict[str, Starter] = {
+            "monitor": self._monitor_starter(snapshot),
+            **self._storing_starters(),
             "application": partial(
                 ApplicationActor.start,
                 to.application,
@@ -133,12 +161,79 @@ class Node:
                 consensus=to.consensus,
                 gateway=to.gateway,
                 monitor=to.monitor,
+                snapshots=self.snapshots,
+                trigger=trigger,
             ),
+            **self._serving_starters(raft, memory_log),
+        }
+
+    def _monitor_starter(self, snapshot: Snapshot | None) -> Starter:
+        config, to = self.config, self._to
+        watched = dict.fromkeys((to.ticker, to.consensus, to.storage, to.transport, to.gateway), config.watchdog_ms)
+        # These may be at work on something large: a batch of the application, a file.
+        for mailbox in (to.application, to.snapshot_writer, to.snapshot_transfer):
+            watched[mailbox] = config.application_watchdog_ms
+        return partial(
+            Monitor.start,
+            to.monitor,
+            config=config,
+            incarnation=self.incarnation,
+            durability=self.storage.wal.durability,
+            gateway=to.gateway,
+            watchdog=Watchdog(watched),
+            snapshot=snapshot or Snapshot(),
+        )
+
+    def _storing_starters(self) -> dict[str, Starter]:
+        config, opened, to = self.config, self.storage, self._to
+        return {
+            "snapshot_writer": partial(
+                SnapshotWriterActor.start,
+                to.snapshot_writer,
+                folder=self.snapshots,
+                wal_folder=opened.wal.folder,
+                limits=config.limits,
+                storage=to.storage,
+                consensus=to.consensus,
+                application=to.application,
+                monitor=to.monitor,
+            ),
+            "snapshot_transfer": partial(
+                SnapshotTransferActor.start,
+                to.snapshot_transfer,
+                config=config,
+                network=self.snapshot_network,
+                folder=self.snapshots,
+                consensus=to.consensus,
+                application=to.application,
+                monitor=to.monitor,
+            ),
+            "storage": partial(
+                StorageActor.start,
+                to.storage,
+                node_id=config.node_id,
+                wal=opened.wal,
+                hard_state=opened.hard_state,
+                consensus=to.consensus,
+                transport=to.transport,
+                snapshot_writer=to.snapshot_writer,
+            ),
+        }
+
+    def _serving_starters(self, raft: RawNode, memory_log: MemoryStorage) -> dict[str, Starter]:
+        config, to = self.config, self._to
+        return {
             "transport": partial(
                 TransportActor.start, to.transport, network=self.network, consensus=to.consensus, monitor=to.monitor
             ),
             "consensus": partial(
-                Consensus.start, to.consensus, raft=raft, log=memory_log, neighbours=to.neighbours(), **common
+                Consensus.start,
+                to.consensus,
+                config=config,
+                incarnation=self.incarnation,
+                raft=raft,
+                log=memory_log,
+                neighbours=to.neighbours(),
             ),
             "gateway": partial(
                 Gateway.start,
@@ -153,15 +248,15 @@ class Node:
                 Ticker.start,
                 to.ticker,
                 tick_ms=config.timing.tick_ms,
-                listeners=[to.consensus, to.transport, to.gateway, to.application],
+                listeners=[to.consensus, to.transport, to.gateway, to.application, to.snapshot_transfer],
             ),
         }
-        self._to = to
-        self._running: dict[str, pykka.ActorRef[Any]] = {}
 
     def _mailboxes(self) -> _Mailboxes:
         transport_waiter, gateway_waiter = PollWaiter(self.network.sockets), PollWaiter(lambda: [self.endpoint.socket])
-        self._waiters = (transport_waiter, gateway_waiter)
+        network = self.snapshot_network
+        snapshot_waiter = PollWaiter(lambda: [] if network is None else network.sockets())
+        self._waiters = (transport_waiter, gateway_waiter, snapshot_waiter)
         bound = self.config.limits.mailbox_messages_max
         return _Mailboxes(
             ticker=Mailbox("ticker", messages_max=bound),
@@ -171,6 +266,8 @@ class Node:
             gateway=Mailbox("gateway", messages_max=bound, waiter=gateway_waiter),
             application=Mailbox("application", messages_max=bound, batch_max=APPLICATION_BATCH_MAX),
             monitor=Mailbox("monitor", messages_max=bound),
+            snapshot_writer=Mailbox("snapshot_writer", messages_max=bound),
+            snapshot_transfer=Mailbox("snapshot_transfer", messages_max=bound, waiter=snapshot_waiter),
         )
 
     def start(self) -> None:
@@ -187,44 +284,16 @@ class Node:
                 mailbox.tell(Drain(drained.release), Lane.CONTROL)
             for _ in drainable:
                 drained.acquire(timeout=self.config.drain_ms / 1000)
-        for name in ("ticker", "gateway", "application", "consensus", "storage", "transport", "monitor"):
+        for name in ("ticker", "gateway", "application", "consensus", "snapshot_transfer", "storage", "transport"):
             self._running[name].stop(timeout=STOP_TIMEOUT_S)
+        # One that writes a large snapshot may not come to its end in time; what it leaves is removed at the next start.
+        for name in ("snapshot_writer", "monitor"):
+            with contextlib.suppress(pykka.Timeout):
+                self._running[name].stop(timeout=STOP_TIMEOUT_S)
         for waiter in self._waiters:
             waiter.close()
         self.storage.close()
         self._zmq.destroy(linger=0)
-
-
-def _restore(config: NodeConfig, storage: OpenedStorage) -> tuple[RawNode, MemoryStorage]:
-    """Rebuild the core from what the data folder holds; an empty one starts with the configured members as voters."""
-    memory_log = MemoryStorage()
-    if storage.snapshot.index:
-        memory_log.apply_snapshot(storage.snapshot)
-    memory_log.append(storage.entries)
-    memory_log.set_hard_state(storage.hard_state)
-    limits, timing = config.limits, config.timing
-    raft = RawNode(
-        RaftConfig(
-            node_id=config.node_id,
-            election_ticks=timing.election_ticks,
-            heartbeat_ticks=timing.heartbeat_ticks,
-            storage=memory_log,
-            bytes_per_message_max=limits.append_bytes_max,
-            inflight_messages_max=limits.inflight_messages_max,
-            inflight_bytes_max=limits.inflight_bytes_max,
-            uncommitted_bytes_max=limits.uncommitted_bytes_max,
-            committed_bytes_per_ready_max=limits.committed_bytes_per_ready_max,
-            check_quorum=config.check_quorum,
-            pre_vote=config.pre_vote,
-            step_down_on_removal=True,
-            async_storage_writes=True,
-            random=random.Random(),
-            logger=logging.getLogger("raftactors.raft"),
-        )
-    )
-    if not storage.entries and not storage.snapshot.index:
-        raft.bootstrap(sorted(member.node_id for member in config.members))
-    return raft, memory_log
 
 
 def _wait_for_the_end(parent_fd: int) -> ExitCode:

@@ -63,8 +63,23 @@ def read_identity(files: FileSystem, path: Path, *, cluster_id: int, node_id: in
     if files.exists(path / "IDENTITY.tmp"):
         files.unlink(path / "IDENTITY.tmp")
         files.fsync_dir(path)
+    found = stored_identities(files, path)
+    for identity in found:
+        if identity[:2] != (cluster_id, node_id):
+            raise ForeignDataError(
+                f"{path}: found data of cluster {identity.cluster_id}, node {identity.node_id}, expected cluster "
+                f"{cluster_id}, node {node_id}; point this node at its own data folder, or at an empty one"
+            )
+    return max(found, key=lambda identity: identity.incarnation, default=None)
+
+
+def stored_identities(files: FileSystem, path: Path) -> list[Identity]:
+    """The copies that verify, whoever the folder belongs to; none if there is no IDENTITY. Changes nothing.
+
+    Raises StorageError for an unknown format, CorruptWalError if neither copy verifies.
+    """
     if not files.exists(path / "IDENTITY"):
-        return None
+        return []
     descriptor = files.open(path / "IDENTITY")
     try:
         content = read_whole(files, descriptor)
@@ -74,17 +89,10 @@ def read_identity(files: FileSystem, path: Path, *, cluster_id: int, node_id: in
     found = [_decode(path, block) for block in copies if block_verifies(block) and block.startswith(IDENTITY_MAGIC)]
     if not found:
         raise CorruptWalError(
-            f"{path}/IDENTITY: neither copy (offset 0 and {BLOCK_BYTES}) verifies, expected cluster {cluster_id}, node "
-            f"{node_id}; no index is lost, but nothing proves whose log this is: restore the file from a copy"
+            f"{path}/IDENTITY: neither copy (offset 0 and {BLOCK_BYTES}) verifies; no index is lost, but nothing "
+            "proves whose log this is: restore the file from a copy"
         )
-    newest = max(found, key=lambda identity: identity.incarnation)
-    for identity in found:
-        if identity[:2] != (cluster_id, node_id):
-            raise ForeignDataError(
-                f"{path}: found data of cluster {identity.cluster_id}, node {identity.node_id}, expected cluster "
-                f"{cluster_id}, node {node_id}; point this node at its own data folder, or at an empty one"
-            )
-    return newest
+    return found
 
 
 def create_identity(files: FileSystem, path: Path, identity: Identity) -> None:

@@ -6,6 +6,8 @@ else: on ext4 about half the time of a sync that has to record a new length.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import threading
 from pathlib import Path
 
@@ -16,10 +18,19 @@ SPARE_NAME = "next.spare"
 _TEMPORARY_NAME = "next.spare.tmp"
 _CHUNK_BYTES = 1024 * 1024
 _CHUNKS_A_SYNC = 4  # Bounds what a sync of the live segment may have to wait for.
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def means_disk_full(error: OSError) -> bool:
+    """Whether the error goes away when somebody makes room."""
+    return error.errno in _NO_SPACE
 
 
 class Preallocator:
-    """Keeps at most one zero-filled file ready, in the background where the file system allows a second thread."""
+    """Keeps at most one zero-filled file ready, in the background where the file system allows a second thread.
+
+    `lacks_space` is set when the last attempt found no room, and cleared by the next one that does.
+    """
 
     def __init__(self, files: FileSystem, folder: Path) -> None:
         self._files = files
@@ -27,6 +38,7 @@ class Preallocator:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._ready_bytes = 0
+        self.lacks_space = False
 
     def adopt(self, length: int) -> None:
         """Take over what an earlier process left: a spare of this length is kept, anything else removed."""
@@ -47,8 +59,9 @@ class Preallocator:
 
     def start(self, length: int) -> None:
         """Begin to make a spare in the background, unless one is there, on its way, or no thread may be used."""
-        if self._ready_bytes or self._thread is not None or not self._files.concurrent:
+        if self._ready_bytes or not self._files.concurrent or (self._thread is not None and self._thread.is_alive()):
             return
+        self._join()
         self._thread = threading.Thread(target=self._try_fill, args=(length,), name="wal-preallocation", daemon=True)
         self._thread.start()
 
@@ -80,6 +93,16 @@ class Preallocator:
             return  # Whoever needs the segment tries again and reports what goes wrong then.
 
     def _fill(self, length: int) -> None:
+        try:
+            self._write_zeros(length)
+        except OSError as error:
+            # What was written of it would keep from others the little room that is left.
+            with contextlib.suppress(FileNotFoundError):
+                self._files.unlink(self._folder / _TEMPORARY_NAME)
+            self.lacks_space = means_disk_full(error)
+            raise
+
+    def _write_zeros(self, length: int) -> None:
         files, temporary = self._files, self._folder / _TEMPORARY_NAME
         if files.exists(temporary):
             files.unlink(temporary)
@@ -97,3 +120,4 @@ class Preallocator:
         files.rename(temporary, self._folder / SPARE_NAME)
         files.fsync_dir(self._folder)
         self._ready_bytes = length
+        self.lacks_space = False

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import crc32c as _crc32c_package
 
-from raftactors.codec.entries import encode_entry
+from raftactors.codec.entries import encode_entry, encode_entry_header
 from raftactors.core.types import ConfState, Entry, HardState, Snapshot
 from raftactors.errors import InvariantViolation
 
@@ -37,6 +37,9 @@ RECORD_MAGIC_BYTES = RECORD_MAGIC.to_bytes(2, "little")
 crc32c = _crc32c_package.crc32c
 
 _HEADER = struct.Struct("<HBBIQI")
+HEADER_START = struct.Struct("<HBBIQ")
+"""Magic, type, flags, body length and batch number, for a reader that checks the whole batch after it."""
+
 _CRC = struct.Struct("<I")
 _BATCH_END = struct.Struct("<IIQQQI4x")
 _BATCH_END_CHAINED = struct.Struct("<IIQQQ")
@@ -49,6 +52,7 @@ BATCH_END_BYTES = RECORD_HEADER_BYTES + _BATCH_END.size
 SEGMENT_END_BYTES = RECORD_HEADER_BYTES + _SEGMENT_END.size
 
 _ROOM_FOR_BATCH_END = bytes(BATCH_END_BYTES)
+_LARGE_BYTES = 2_048  # From here on putting a payload behind its header costs more than two more parts.
 _PADDING = [bytes(-length & 7) for length in range(8)]
 
 
@@ -60,14 +64,28 @@ class RecordType(IntEnum):
     SNAPSHOT = 3
     BATCH_END = 4
     SEGMENT_END = 5
+    SNAPSHOT_TAKEN = 6
 
 
 class WalBatch(NamedTuple):
-    """What one append asks to make durable: a snapshot taken over first, then the entries, then the hard state."""
+    """What one append asks to make durable: a snapshot taken over first, then the entries, then the hard state.
+
+    `taken` vouches for a snapshot of this node's own log, which goes on as it is. It may end at any entry that the
+    hard state of the same append says is committed.
+    """
 
     hard_state: HardState | None
     entries: Sequence[Entry]
     snapshot: Snapshot | None = None
+    taken: Snapshot | None = None
+
+
+class SnapshotRecord(NamedTuple):
+    """The log vouches for the snapshot that ends at this entry, by a record in the segment with this sequence."""
+
+    term: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    sequence: int
 
 
 class LogEnd(NamedTuple):
@@ -96,6 +114,7 @@ class EncodedBatch(NamedTuple):
     entries: int
     hard_state: HardState | None
     snapshot: Snapshot | None
+    vouched: tuple[Snapshot, ...] = ()
 
 
 class RecordHeader(NamedTuple):
@@ -156,18 +175,28 @@ def encode_batch(batches: Sequence[WalBatch], place: Place, end: LogEnd) -> Enco
     entry_count = records = 0
     hard_state: HardState | None = None
     snapshot: Snapshot | None = None
+    vouched: list[Snapshot] = []
+
+    def vouch(kind: RecordType, what: Snapshot) -> None:
+        nonlocal offset, records
+        parts.append(encode_record(kind, encode_snapshot(what), place._replace(offset=offset)))
+        offset += len(parts[-1])
+        records += 1
+        vouched.append(what)
+
     for batch in batches:
         if batch.snapshot is not None:
             snapshot = batch.snapshot
             end = LogEnd(snapshot.term, snapshot.index)
-            record = encode_record(RecordType.SNAPSHOT, encode_snapshot(snapshot), place._replace(offset=offset))
-            parts.append(record)
-            offset += len(record)
-            records += 1
+            vouch(RecordType.SNAPSHOT, snapshot)
         if batch.entries:
             offset = _put_entries(parts, batch.entries, place, offset, end.index)
             end = LogEnd(batch.entries[-1].term, batch.entries[-1].index)
             entry_count += len(batch.entries)
+        if batch.taken is not None:
+            if batch.taken.index > end.index:
+                raise InvariantViolation(f"snapshot {batch.taken.index} lies behind the last index {end.index}")
+            vouch(RecordType.SNAPSHOT_TAKEN, batch.taken)
         if batch.hard_state is not None:
             hard_state = batch.hard_state
     records += entry_count
@@ -182,7 +211,7 @@ def encode_batch(batches: Sequence[WalBatch], place: Place, end: LogEnd) -> Enco
     parts.append(_ROOM_FOR_BATCH_END)
     content = bytearray().join(parts)
     chain = _seal(content, records, place, end)
-    return EncodedBatch(content, chain, end, entry_count, hard_state, snapshot)
+    return EncodedBatch(content, chain, end, entry_count, hard_state, snapshot, tuple(vouched))
 
 
 def _put_entries(parts: list[bytes], entries: Sequence[Entry], place: Place, offset: int, last: int) -> int:
@@ -196,9 +225,17 @@ def _put_entries(parts: list[bytes], entries: Sequence[Entry], place: Place, off
         if entry.index != expected:
             raise InvariantViolation(f"entry {entry.index} stands where index {expected} belongs")
         expected += 1
+        start = salt ^ offset
+        payload = entry.data
+        if payload is not None and len(payload) >= _LARGE_BYTES:
+            body = encode_entry_header(entry)
+            length = len(body) + len(payload)
+            head = pack_header(RECORD_MAGIC, 1, flags, length, number, crc_of(payload, crc_of(body, start)))
+            parts += (head, pack_crc(crc_of(head, start)), body, payload, _PADDING[length & 7])
+            offset += (length + 31) & ~7
+            continue
         body = encode_entry(entry)
         length = len(body)
-        start = salt ^ offset
         head = pack_header(RECORD_MAGIC, 1, flags, length, number, crc_of(body, start))
         put(head)
         put(pack_crc(crc_of(head, start)))
@@ -243,12 +280,6 @@ def read_header(content: bytes, offset: int, salt: int) -> RecordHeader | None:
     if _CRC.unpack_from(content, offset + _HEADER.size)[0] != crc32c(head, seed(salt, offset)):
         return None
     return RecordHeader(kind, length, number, body_crc, flags)
-
-
-def read_header_unverified(content: bytes, offset: int) -> tuple[int, int, int, int]:
-    """Magic, type, body length and batch number as they stand, for a reader that checks the whole batch after."""
-    magic, kind, _, length, number, _ = _HEADER.unpack_from(content, offset)
-    return magic, kind, length, number
 
 
 def body_verifies(content: bytes, offset: int, header: RecordHeader, salt: int) -> bool:

@@ -1,8 +1,9 @@
 """What to believe after a crash: the torn tail is told from damage, and only what nobody was told of is cut off.
 
 A batch is acknowledged after its sync, and the next batch is written after that. So whatever exists only because a
-batch was durable proves that it was: a record with a higher batch number, a mark of the batch, a later segment, SEGMENT_END, a commit index. With any such proof a batch that does not verify is damage and the log is refused;
-without one it is the torn end of a write that nobody was told of.
+batch was durable proves that it was: a record with a higher batch number, unless it says that the log does not sync
+every batch; a mark of the batch; a later segment; SEGMENT_END; a commit index. With any such proof a batch that does
+not verify is damage and the log is refused; without one it is the torn end of a write that nobody was told of.
 Sources: "Protocol-Aware Recovery for Consensus-Based Storage" (FAST 2018), section 3.
 """
 
@@ -24,7 +25,7 @@ from raftactors.storage.record import (
     read_header,
 )
 from raftactors.storage.repair import Repair, nonzero_stop
-from raftactors.storage.replay import LogState, Scan, first_bad_offset, scan_segment
+from raftactors.storage.replay import LogState, OnBatch, Scan, first_bad_offset, scan_segment
 from raftactors.storage.segment import (
     BLOCK_BYTES,
     MARK_BYTES,
@@ -75,12 +76,14 @@ class Recovered:
     repairs: list[Repair] = field(default_factory=list)
 
 
-def recover(files: FileSystem, folder: Path, *, cluster_id: int, node_id: int) -> Recovered:
-    """Read all segments and decide. Changes nothing on the disk.
+def recover(
+    files: FileSystem, folder: Path, *, cluster_id: int, node_id: int, on_batch: OnBatch | None = None
+) -> Recovered:
+    """Read all segments and decide. Changes nothing on the disk. `on_batch` is told of each batch that verifies.
 
     Raises CorruptWalError, ForeignDataError, or StorageError for an unknown format.
     """
-    return _Recovery(files, folder, cluster_id, node_id).run()
+    return _Recovery(files, folder, cluster_id, node_id).run(on_batch)
 
 
 class _Recovery:
@@ -94,7 +97,7 @@ class _Recovery:
         self._bytes = self._batches = 0
         self._last_batch: list[WalBatch] = []
 
-    def run(self) -> Recovered:
+    def run(self, on_batch: OnBatch | None) -> Recovered:
         names = self._segment_names()
         previous: Scan | None = None
         previous_content = b""
@@ -104,18 +107,22 @@ class _Recovery:
             self._check_place(name, header, previous)
             if previous is not None and not _is_finished(previous_content, previous):
                 self._finish_rotation(previous, previous_content, header, content, is_last)
-            scan = scan_segment(str(self._folder / name), content, header, self._log)
+            self._log.begin_segment(header)
+            scan = scan_segment(str(self._folder / name), content, header, self._log, on_batch)
             self._batches += scan.batches
             self._last_batch = scan.last_batch or self._last_batch
             previous, previous_content = scan, content
         assert previous is not None  # There is at least one segment, see _segment_names.
-        return self._decide_tail(previous, previous_content, len(names))
+        recovered = self._decide_tail(previous, previous_content, len(names))
+        self._check_beginning()
+        return recovered
 
     def _segment_names(self) -> list[str]:
         found = sorted(name for name in self._files.listdir(self._folder) if parse_segment_name(name))
         sequences = [parsed[0] for name in found if (parsed := parse_segment_name(name))]
-        if sequences != list(range(1, len(sequences) + 1)) or not sequences:
-            missing = next((i for i, s in enumerate(sequences, start=1) if s != i), len(sequences) + 1)
+        oldest = sequences[0] if sequences else 1
+        if sequences != list(range(oldest, oldest + len(sequences))) or not sequences:
+            missing = next((i for i, s in enumerate(sequences, start=oldest) if s != i), oldest)
             raise CorruptWalError(
                 f"{self._folder}: segment {missing} is missing or there twice among {found or 'no segments'} (offset "
                 f"0, its index range is unknown); {_WAY_OUT}"
@@ -139,7 +146,12 @@ class _Recovery:
         return content, header
 
     def _check_place(self, name: str, header: SegmentHeader, previous: Scan | None) -> None:
-        """Whether the segment continues the log that the earlier ones hold."""
+        """Whether the segment continues the log that the earlier ones hold.
+
+        The oldest one is believed where it says it begins; `_check_beginning` sees to what must come before.
+        """
+        if previous is None and header.sequence > 1:
+            return
         log = self._log
         chain, number = (0, 1) if previous is None else (previous.chain, previous.number + 1)
         expected = (
@@ -161,6 +173,16 @@ class _Recovery:
             f"{self._folder / name}: does not continue the log before it (offset 0, index {log.end.index + 1} and up): "
             f"the header says {found}, the log before says {expected}; {_WAY_OUT}"
         )
+
+    def _check_beginning(self) -> None:
+        """Older segments may be gone only if the log vouches for a snapshot of everything that they held."""
+        oldest, _ = self._log.segments[0]
+        base, commit = self._log.base, self._log.hard_state.commit
+        if oldest > 1 and not any(base.index <= record.index <= commit for record in self._log.records):
+            raise CorruptWalError(
+                f"{self._folder}: segment {oldest - 1} is missing (offset 0, index up to {base.index}), and the log "
+                f"vouches for no snapshot that reaches index {base.index}; {_WAY_OUT}"
+            )
 
     def _finish_rotation(
         self, previous: Scan, previous_content: bytes, header: SegmentHeader, content: bytes, is_last: bool
@@ -226,7 +248,8 @@ def _later_mark(content: bytes, scan: Scan, stop: int) -> str:
     for offset in range(mark_offsets(scan.stop)[0], stop, SECTOR_BYTES):
         mark = decode_mark(content, offset, scan.header.salt)
         if mark is not None and mark.number >= scan.number:
-            return f"the mark at offset {offset} says that batch {mark.number} ended at index {mark.index} of term {mark.term}"
+            ended = f"batch {mark.number} ended at index {mark.index} of term {mark.term}"
+            return f"the mark at offset {offset} says that {ended}"
     return ""
 
 

@@ -24,7 +24,7 @@ from raftactors.storage.record import crc32c
 
 SEGMENT_MAGIC = b"RAFTWAL\0"
 FORMAT_MAJOR = 2
-FORMAT_MINOR = 0
+FORMAT_MINOR = 1
 
 BLOCK_BYTES = 4096
 SECTOR_BYTES = 512

@@ -14,16 +14,17 @@ from time import perf_counter
 
 from raftactors.config import Durability
 from raftactors.core.types import HardState, Snapshot
-from raftactors.errors import StorageError
+from raftactors.errors import DiskFullError, StorageError
 from raftactors.storage.files import FileSystem
 from raftactors.storage.identity import Identity
-from raftactors.storage.preallocation import Preallocator
+from raftactors.storage.preallocation import Preallocator, means_disk_full
 from raftactors.storage.record import (
     BEHIND_UNSYNCED,
     EncodedBatch,
     LogEnd,
     Place,
     SegmentEnd,
+    SnapshotRecord,
     WalBatch,
     encode_batch,
     encode_segment_end,
@@ -38,6 +39,7 @@ from raftactors.storage.segment import (
     encode_segment_header,
     mark_offsets,
     segment_bytes_for,
+    segment_name,
 )
 from raftactors.storage.syncing import IntervalSync
 
@@ -90,6 +92,8 @@ class Wal:
         self._end = log.end
         self._hard_state = log.hard_state
         self._snapshot = log.snapshot
+        self._segments = list(log.segments)
+        self._records = list(log.records)
         self._written = self._durable = Mark(position.number - 1, log.end.term, log.end.index)
         self._spares = Preallocator(files, folder)
         self._spares.adopt(segment_bytes)
@@ -107,8 +111,10 @@ class Wal:
 
         The last hard state counts. A batch with a snapshot starts the log anew behind that snapshot; an entry that is
         there already replaces it and everything after it. Nothing to write is nothing done. A failed sync ends the
-        process. Raises StorageError when the disk refuses a write; the log is unusable from then on. Raises
-        InvariantViolation for a gap in the entries or a commit index behind the last one.
+        process. Raises DiskFullError when there is no room for the next segment; nothing has changed then, and the
+        same batches may be appended later. Raises StorageError when the disk refuses a write otherwise; the log is
+        unusable from then on. Raises InvariantViolation for a gap in the entries or a commit index behind the last
+        one.
         """
         if not self._usable:
             raise StorageError(f"{self._folder}: the log is closed, or a write failed; start the node again")
@@ -119,6 +125,9 @@ class Wal:
         try:
             encoded = self._make_room(encoded, batches)
             self._write(encoded)
+        except DiskFullError:
+            self._usable = True
+            raise
         except OSError as error:
             raise StorageError(
                 f"{self._folder}: the log could not be written: {error}; nothing of this batch counts, free or repair "
@@ -135,21 +144,73 @@ class Wal:
             self._timed_sync()
             self._durable = written
 
+    @property
+    def lacks_space(self) -> bool:
+        """Whether the next segment could not be made for lack of room; what is left of the live one can be written.
+
+        The next segment is asked for when half of the live one is used, so the other half is the reserve in which
+        terms and votes, and what was under way, stay writable on a full disk.
+        """
+        return self._spares.lacks_space
+
+    def seek_space(self) -> None:
+        """Try again, in the background, to make the next segment; `lacks_space` then tells how it went."""
+        self._spares.start(self._segment_bytes)
+
+    @property
+    def folder(self) -> Path:
+        """Where the segments are."""
+        return self._folder
+
+    def kept_snapshots(self) -> list[SnapshotRecord]:
+        """The two newest snapshots that the log vouches for, the older one first; fewer if there are no two."""
+        newest = {record.index: record for record in self._records}
+        return [newest[index] for index in sorted(newest)[-2:]]
+
+    def release_segments(self) -> list[str]:
+        """The names of the segments that nothing needs any more, the oldest first; the caller removes them.
+
+        What stays: every entry behind the older one of the two newest snapshots, and the records of both. The log
+        forgets the released ones.
+        """
+        kept = self.kept_snapshots()
+        if len(kept) < 2:
+            return []
+        older = kept[0]
+        first = max(
+            sequence
+            for sequence, first_index in self._segments
+            if sequence == self._segments[0][0] or (first_index <= older.index + 1 and sequence <= older.sequence)
+        )
+        released = [segment_name(*segment) for segment in self._segments if segment[0] < first]
+        self._segments = [segment for segment in self._segments if segment[0] >= first]
+        self._records = [record for record in self._records if record.sequence >= first]
+        return released
+
     def close(self) -> None:
-        """Mark the last batch as durable, make that durable too, and give the file back."""
+        """Mark the last batch as durable, make that durable too, and give the file back.
+
+        Raises StorageError when the disk refuses the mark; nothing is lost by that.
+        """
         if self._descriptor < 0:
             return
         self._interval_sync.close()
         self._spares.close()
-        if self._usable:
-            self.sync()
-            position = self._position
-            marks = encode_marks(position.header.salt, self._durable, position.offset)
-            self._files.pwrite(self._descriptor, marks, position.offset)
-            self._files.fdatasync(self._descriptor)
-        self._usable = False
-        self._files.close(self._descriptor)
-        self._descriptor = -1
+        try:
+            if self._usable:
+                self.sync()
+                position = self._position
+                marks = encode_marks(position.header.salt, self._durable, position.offset)
+                self._files.pwrite(self._descriptor, marks, position.offset)
+                self._files.fdatasync(self._descriptor)
+        except OSError as error:
+            raise StorageError(
+                f"{self._folder}: the log could not be closed: {error}; free or repair the disk"
+            ) from error
+        finally:
+            self._usable = False
+            self._files.close(self._descriptor)
+            self._descriptor = -1
 
     def _place(self) -> Place:
         position = self._position
@@ -173,10 +234,12 @@ class Wal:
             self._hard_state = encoded.hard_state
         if encoded.snapshot is not None:
             self._snapshot = encoded.snapshot
+        for snapshot in encoded.vouched:
+            self._records.append(SnapshotRecord(snapshot.term, snapshot.index, position.header.sequence))
         stats.batches += 1
         stats.entries += encoded.entries
         stats.bytes += length
-        if position.offset > position.header.segment_bytes >> 1:
+        if position.offset > position.header.segment_bytes >> 1 and not self._spares.lacks_space:
             self._spares.start(self._segment_bytes)
         if self.durability.interval_ms:
             self._interval_sync.written()
@@ -217,7 +280,13 @@ class Wal:
             chain=position.chain,
             random_bytes=self._random_bytes,
         )
-        descriptor = create_segment(files, self._folder, header, self._spares)
+        try:
+            descriptor = create_segment(files, self._folder, header, self._spares)
+        except OSError as error:
+            if not means_disk_full(error):
+                raise
+            self._spares.lacks_space = True
+            raise DiskFullError(f"{self._folder}: no room for the next segment: {error}; free space") from error
         sealed = SegmentEnd(header.sequence, header.first_index, header.salt, position.chain)
         # Zeros over the marks: behind the end of a finished segment stands nothing.
         room = mark_offsets(position.offset)[1] + MARK_BYTES - position.offset
@@ -228,6 +297,7 @@ class Wal:
             files.close(self._descriptor)
             self._descriptor = descriptor
             self._position = WalPosition(header, BLOCK_BYTES, header.first_number, header.chain)
+            self._segments.append((header.sequence, header.first_index))
             self._written = self._durable = Mark(header.first_number - 1, *self._end)
         self.stats.segments += 1
         self.stats.syncs += 1
@@ -267,8 +337,12 @@ def create_segment(files: FileSystem, folder: Path, header: SegmentHeader, spare
     """Put a segment in place durably, zero-filled behind its header; returns its descriptor."""
     spare = spares.take(header.segment_bytes)
     descriptor = files.open(spare)
-    files.pwrite(descriptor, encode_segment_header(header), 0)
-    files.fdatasync(descriptor)
-    files.rename(spare, folder / header.name)
+    try:
+        files.pwrite(descriptor, encode_segment_header(header), 0)
+        files.fdatasync(descriptor)
+        files.rename(spare, folder / header.name)
+    except OSError:
+        files.close(descriptor)
+        raise
     files.fsync_dir(folder)
     return descriptor

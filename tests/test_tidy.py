@@ -29,7 +29,7 @@ _UNSAFE_CALLS = {"eval", "exec", "yaml.load", "yaml.unsafe_load"}
 _UNSAFE_METHODS = {"send_pyobj", "recv_pyobj"}
 # The documentation's own user is called ann; every other home folder is somebody's.
 _MACHINE_PATH = re.compile(r"(?<![\w./-])/(?:home/(?!ann/)|root/|work/|Users/)\w")
-_REGISTRY_HOST = re.compile(r"pypi\.(?:org|python)|python[h]osted|npm[j]s")
+_REGISTRY_HOST = re.compile(r"https?://[^\s/]+/simple\b|(?:index|registry)[-_]url\s*=")
 
 Check = Callable[[Path], list[str]]
 
@@ -200,7 +200,7 @@ PLANTED: list[tuple[Check, str, str]] = [
     (unsafe_loading, "transport/x.py", "socket.recv_pyobj()"),
     (machine_paths, "docs/x.md", "see /" + "home/somebody/x"),
     (machine_paths, ".ci/run", "cd /" + "root/x"),
-    (registry_hosts, "Makefile", "pip install -i https://pypi" + ".org/simple"),
+    (registry_hosts, "Makefile", "pip install -i https:/" + "/packages.example/simple"),
     (links_not_committed_as_links, "raftactors/storage/__init__.py", ""),
     (modules_without_layer, "raftactors/extra/__init__.py", ""),
     (modules_without_layer, "raftactors/extra.py", ""),

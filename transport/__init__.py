@@ -5,6 +5,7 @@ from __future__ import annotations
 from raftactors.transport.client_endpoint import ClientEndpoint, ClientSocket
 from raftactors.transport.memory import MemoryNetwork, MemoryTransport
 from raftactors.transport.network import PeerNetwork, PeerTransport
+from raftactors.transport.snapshot_network import SnapshotNetwork, SnapshotTransport
 from raftactors.transport.wakeup import Wakeup
 
 __all__ = [
@@ -14,5 +15,7 @@ __all__ = [
     "MemoryTransport",
     "PeerNetwork",
     "PeerTransport",
+    "SnapshotNetwork",
+    "SnapshotTransport",
     "Wakeup",
 ]

@@ -19,6 +19,7 @@ from raftactors.errors import WireError
 
 PEER_MAGIC = b"RAFP"
 CLIENT_MAGIC = b"RAFC"
+SNAPSHOT_MAGIC = b"RAFS"
 ENVELOPE_VERSION = 1
 
 _CHECKED = struct.Struct("<4sBBHQQQQI")
@@ -36,6 +37,7 @@ class PeerKind(IntEnum):
     HELLO = 1
     HELLO_WANTED = 2
     RAFT = 3
+    SNAPSHOT = 4
 
 
 class Envelope(NamedTuple):
@@ -161,6 +163,12 @@ class EnvelopeGate:
         if kind not in self.GREETING_KINDS:
             self._ungreeted.add(sender)
             raise WireError("hello_missing", f"incarnation {incarnation} of node {sender} has not greeted")
+
+
+class SnapshotGate(EnvelopeGate):
+    """The gate of the snapshot socket: the same members, frames that fit no other socket."""
+
+    MAGIC = SNAPSHOT_MAGIC
 
 
 class NodeGate(EnvelopeGate):

@@ -78,7 +78,7 @@ class PeerNetwork:
             cluster_id=config.cluster_id,
             node_id=config.node_id,
             peers=[member.node_id for member in others],
-            kinds=frozenset(PeerKind),
+            kinds=(PeerKind.HELLO, PeerKind.HELLO_WANTED, PeerKind.RAFT),
             body_bytes_max=self._body_bytes_max,
         )
         self._listener = PeerListener(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
+from collections.abc import Iterator
 
 from raftactors.actors.base import BatchActor
 from raftactors.actors.mailbox import Lane, Mailbox
@@ -14,17 +16,30 @@ from raftactors.actors.messages import (
     LeaderChanged,
     ReadsReady,
     Replies,
+    Restored,
+    RestoreWork,
+    SnapshotEnded,
+    SnapshotFrozen,
+    SnapshotRead,
+    TakeSnapshot,
     Tick,
 )
+from raftactors.actors.snapshot_trigger import SnapshotTrigger
 from raftactors.app.host import ApplicationHost
 from raftactors.codec import replies
 from raftactors.core.messages import Message
+from raftactors.errors import ApplicationStateError
+from raftactors.storage.snapshot_file import SnapshotReader
+from raftactors.storage.snapshots import SnapshotFolder
+
+log = logging.getLogger("raftactors.node")
 
 
 class ApplicationActor(BatchActor):
     """Applies committed entries in order, answers the commands that came in here, and runs queries.
 
-    A query waits until the index that its read round confirmed is applied (thesis section 6.4).
+    A query waits until the index that its read round confirmed is applied (thesis section 6.4). An application that
+    keeps its own data commits once a batch, before anybody is told what was applied.
     """
 
     def __init__(
@@ -36,6 +51,8 @@ class ApplicationActor(BatchActor):
         consensus: Mailbox,
         gateway: Mailbox,
         monitor: Mailbox,
+        snapshots: SnapshotFolder,
+        trigger: SnapshotTrigger,
     ) -> None:
         super().__init__(mailbox)
         self._host = host
@@ -43,6 +60,8 @@ class ApplicationActor(BatchActor):
         self._consensus = consensus
         self._gateway = gateway
         self._monitor = monitor
+        self._snapshots = snapshots
+        self._trigger = trigger
         self._applied: list[Message] = []
         self._replies: list[tuple[int, bytes]] = []
         self._reads: deque[ReadsReady] = deque()
@@ -53,11 +72,16 @@ class ApplicationActor(BatchActor):
             LeaderChanged: self._on_leader_changed,
             AdminRequest: self._on_admin,
             Tick: self._on_tick,
+            RestoreWork: self._on_restore,
+            TakeSnapshot: self._on_take_snapshot,
+            SnapshotRead: self._on_snapshot_read,
+            SnapshotEnded: self._on_snapshot_ended,
         }
 
     def _on_apply(self, work: ApplyWork) -> None:
         for entry in work.message.entries:
             self._replies += self._host.apply(entry, origin_incarnation=self._incarnation)
+        self._trigger.count(work.message.entries)
         self._applied.append(work.message)
 
     def _on_reads(self, reads: ReadsReady) -> None:
@@ -66,7 +90,50 @@ class ApplicationActor(BatchActor):
     def _on_leader_changed(self, change: LeaderChanged) -> None:
         self._host.leader_id = change.leader_id
 
+    def _on_restore(self, work: RestoreWork) -> None:
+        """Become a received snapshot; everything before it was applied or is superseded by it."""
+        self._report_applied()
+        snapshot = work.snapshot
+        reader = self._snapshots.reader(snapshot.term, snapshot.index)
+        try:
+            self._host.restore_from(self._watched(reader))
+        finally:
+            reader.close()
+        if (self._host.applied_term, self._host.applied_index) != (snapshot.term, snapshot.index):
+            raise ApplicationStateError(
+                f"{reader.path}: holds the state at index {self._host.applied_index}, not at {snapshot.index}"
+            )
+        self._trigger.restored(snapshot.index)
+        self._consensus.tell(Restored(snapshot), Lane.STORAGE)
+        self._monitor.tell(SnapshotEnded(snapshot.index, snapshot.term, reader.trailer.file_bytes), Lane.CONTROL)
+
+    def _watched(self, reader: SnapshotReader) -> Iterator[memoryview]:
+        for chunk in reader.chunks():
+            self.mailbox.still_working()
+            yield chunk
+
+    def _on_take_snapshot(self, wish: TakeSnapshot) -> None:
+        self._trigger.want()
+
+    def _on_snapshot_read(self, read: SnapshotRead) -> None:
+        if self._trigger.thaw():
+            self._host.thaw()
+
+    def _on_snapshot_ended(self, ended: SnapshotEnded) -> None:
+        self._on_snapshot_read(SnapshotRead())
+        for pending_id in self._trigger.end(ended.index, failed=bool(ended.error)):
+            self._replies.append((pending_id, self._snapshot_reply(ended)))
+
+    def _snapshot_reply(self, ended: SnapshotEnded) -> bytes:
+        if ended.error:
+            return replies.encode_rejected(self._host.leader_id, f"no snapshot was taken: {ended.error}")
+        document = {"index": ended.index, "term": ended.term, "bytes": ended.bytes}
+        return replies.encode_document(self._host.leader_id, document, index=self._host.applied_index)
+
     def _on_admin(self, request: AdminRequest) -> None:
+        if request.operation == "snapshot":
+            self._trigger.ask(request.pending_id)
+            return
         # The digest is taken here, between two batches, so index and state belong together.
         document = {"applied": self._host.applied_index, "state_digest": self._host.state_digest()}
         body = replies.encode_document(self._host.leader_id, document, index=self._host.applied_index)
@@ -74,19 +141,46 @@ class ApplicationActor(BatchActor):
 
     def _on_tick(self, tick: Tick) -> None:
         tick.waiting = False
+        self._trigger.tick()
         if self._host.applied_index != self._published_index:
             self._published_index = self._host.applied_index
             self._monitor.tell(Applied(self._published_index, f"{self._host.digest:08x}"), Lane.CONTROL)
 
     def flush(self) -> None:
         """Report what was applied and hand out the replies of the whole batch at once."""
-        if self._applied:
-            done, self._applied = self._applied, []
-            self._consensus.tell(AppliesDone(done), Lane.STORAGE)
+        self._report_applied()
         self._answer_reads()
+        self._take_snapshot()
         if self._replies:
             answered, self._replies = self._replies, []
             self._gateway.tell(Replies(answered), Lane.STORAGE)
+
+    def _report_applied(self) -> None:
+        self._host.commit()
+        if self._applied:
+            done, self._applied = self._applied, []
+            self._consensus.tell(AppliesDone(done), Lane.STORAGE)
+
+    def _take_snapshot(self) -> None:
+        """Freeze the replica if it is time; what was applied has been reported, so consensus knows its membership."""
+        applied_index = self._host.applied_index
+        for pending_id in self._trigger.take_needless(applied_index):
+            ended = SnapshotEnded(self._trigger.index)
+            self._replies.append((pending_id, self._snapshot_reply(ended)))
+        if self._host.is_replaying or not self._trigger.is_due(applied_index):
+            return
+        self._trigger.begin()
+        try:
+            replica = self._host.freeze()
+        except ApplicationStateError as error:
+            log.error("no snapshot at index %d: %s", applied_index, error)
+            self._on_snapshot_ended(SnapshotEnded(applied_index, error=str(error)))
+            return
+        self._consensus.tell(SnapshotFrozen(replica), Lane.STORAGE)
+
+    def shut_down(self) -> None:
+        """Close what the application keeps open."""
+        self._host.close()
 
     def _answer_reads(self) -> None:
         applied_index = self._host.applied_index

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from raftactors.actors.base import BatchActor
+from raftactors.actors.consensus_snapshots import ConsensusSnapshots
+from raftactors.actors.disk_health import DiskHealth, DiskState
 from raftactors.actors.mailbox import Lane, Mailbox
 from raftactors.actors.messages import (
     AdminRequest,
@@ -15,6 +18,7 @@ from raftactors.actors.messages import (
     AppliesDone,
     ApplyWork,
     ClientFrame,
+    DiskSpace,
     Drain,
     LeaderChanged,
     Outbound,
@@ -25,6 +29,7 @@ from raftactors.actors.messages import (
     ReadsReady,
     Refused,
     Replies,
+    SnapshotArrived,
     Tick,
     Unreachable,
 )
@@ -40,6 +45,11 @@ from raftactors.core.storage import MemoryStorage
 from raftactors.core.types import APPEND_THREAD, APPLY_THREAD, Entry, EntryType, Role, SoftState
 from raftactors.errors import ConfChangeError, ProposalDropped, StepLocalMessageError, StepPeerNotFoundError
 
+log = logging.getLogger("raftactors.node")
+
+FULL_STANDS_AFTER = 4
+"""Election timeouts without a leader after which a node with a full disk stands for election."""
+
 
 class Neighbours(NamedTuple):
     """The mailboxes that consensus tells."""
@@ -49,6 +59,8 @@ class Neighbours(NamedTuple):
     application: Mailbox
     gateway: Mailbox
     monitor: Mailbox
+    snapshot_writer: Mailbox
+    snapshot_transfer: Mailbox
 
 
 class Consensus(BatchActor):
@@ -78,6 +90,10 @@ class Consensus(BatchActor):
         self._to = neighbours
         self._wall_clock_ns = wall_clock_ns
         self._soft = SoftState(0, Role.FOLLOWER)
+        # An append that takes two election timeouts has kept the followers waiting for long enough.
+        self._disk = DiskHealth(stall_ticks=2 * config.timing.election_ticks)
+        self._handover_ticks = 0
+        self._leads_unwell = False
         self._durable_term = log.initial_state()[0].term
         self._ticks = 0
         self._now_ms = 0
@@ -89,19 +105,33 @@ class Consensus(BatchActor):
             Tick: self._on_tick,
             PeerMessages: self._on_peers,
             AppendsDone: self._on_appends_done,
+            DiskSpace: self._on_disk_space,
             AppliesDone: self._on_applies_done,
             Proposals: self._on_proposals,
             Reads: self._on_reads,
             Unreachable: self._on_unreachable,
             AdminRequest: self._on_admin,
             Drain: self._on_drain,
+            SnapshotArrived: self._on_snapshot_arrived,
         }
+        self._snapshots = ConsensusSnapshots(
+            config=config,
+            raft=raft,
+            log=log,
+            application=neighbours.application,
+            transport=neighbours.transport,
+            writer=neighbours.snapshot_writer,
+            transfer=neighbours.snapshot_transfer,
+            step_own=self._step_own,
+        )
+        self.handlers |= self._snapshots.handlers
 
     # --- input ---
 
     def _on_tick(self, tick: Tick) -> None:
         tick.waiting = False
         self._ticks += 1
+        self._heed_disk()
         self._raft.tick()
         # A read round whose messages were lost is never repeated by Raft; its clients are told to ask again.
         lost = self._reads.give_up(before_tick=self._ticks - self._config.timing.election_ticks)
@@ -109,8 +139,52 @@ class Consensus(BatchActor):
             self._to.gateway.tell(Refused(lost), Lane.STORAGE)
         self._report()
 
+    def _on_disk_space(self, space: DiskSpace) -> None:
+        if space.is_full:
+            log.error("node %d: the disk is full: the node takes no writes until there is space", self._node_id)
+        else:
+            log.warning("node %d: the disk has space again", self._node_id)
+        self._disk.is_full = space.is_full
+        self._report()
+
+    def _heed_disk(self) -> None:
+        """Hand leadership over when the disk fills up or stalls, and stand for no election until it is well.
+
+        The node still hears, follows and votes, as far as its disk lets the votes out. A node with a full disk stands
+        after all when nobody leads for long: with the disks of a majority full there are still reads to be answered.
+        """
+        state, raft, patience_ticks = self._disk.state(self._ticks), self._raft.raft, self._config.timing.election_ticks
+        unwell = state is not DiskState.OK and not raft.tracker.is_singleton
+        if raft.role is not Role.LEADER:
+            long = raft.election_elapsed_ticks >= FULL_STANDS_AFTER * patience_ticks
+            self._raft.abstain(unwell and not (long and state is DiskState.FULL))
+        if raft.role is not Role.LEADER or not unwell:
+            self._handover_ticks = 0
+            self._leads_unwell = unwell
+            return
+        # Who was elected although its disk is full was the last choice; another handover would go in circles.
+        target = 0 if self._leads_unwell and state is DiskState.FULL else self._transfer_target()
+        if target and not self._handover_ticks:
+            log.error("node %d: the disk is %s: leadership goes to node %d", self._node_id, state, target)
+            self._raft.transfer_leader(target)
+        if self._handover_ticks >= patience_ticks:
+            # Whoever was to take over did not: the others find a leader when no more heartbeats come.
+            self._raft.step_down()
+        self._handover_ticks += bool(target)
+
+    def _disk_refuses(self, message: Message) -> bool:
+        """Whether the disk is in no state for this message; for its sender it is lost on the way and sent again.
+
+        A full disk still takes the empty entry of a new leader, without which there are no reads.
+        """
+        if self._disk.state(self._ticks) is not DiskState.FULL:
+            return False
+        return message.type == MessageType.SNAP or any(entry.data for entry in message.entries)
+
     def _on_peers(self, inbound: PeerMessages) -> None:
         for message in inbound.messages:
+            if self._disk_refuses(message):
+                continue
             forwarded = message.type == MessageType.PROP and self._soft.role is Role.LEADER
             try:
                 self._raft.step(self._restamped(message) if forwarded else message)
@@ -119,18 +193,19 @@ class Consensus(BatchActor):
                 continue
 
     def _on_appends_done(self, done: AppendsDone) -> None:
+        self._disk.finished(len(done.messages))
         for message in done.messages:
             self._durable_term = max(self._durable_term, message.term)
-            if message.snapshot is not None:
-                self._log.apply_snapshot(message.snapshot)
-            if message.entries:
-                self._log.append(message.entries)
-            self._step_own(message)
+        self._snapshots.take_appended(done.messages)
+
+    def _on_snapshot_arrived(self, arrived: SnapshotArrived) -> None:
+        self._on_peers(PeerMessages([arrived.message]))
 
     def _on_applies_done(self, done: AppliesDone) -> None:
         for message in done.messages:
             for entry in message.entries:
-                if entry.type is not EntryType.NORMAL:
+                # A received snapshot brings a later membership than the entries that it overtook.
+                if entry.type is not EntryType.NORMAL and entry.index > self._snapshots.received_index:
                     self._change_membership(entry)
             self._step_own(message)
 
@@ -190,6 +265,8 @@ class Consensus(BatchActor):
 
     def flush(self) -> None:
         """Propose and read what the batch brought, then perform every `Ready` that came of it."""
+        if self._proposals or self._read_frames:
+            self._refuse_for_disk()
         if self._proposals:
             self._propose()
         if self._read_frames:
@@ -200,6 +277,21 @@ class Consensus(BatchActor):
         if self._draining is not None and (self._soft.role is not Role.LEADER or not self._transfer_target()):
             self._draining()
             self._draining = None
+
+    def _refuse_for_disk(self) -> None:
+        """Send clients on to the leader, or away for a while, with what this node could not finish now.
+
+        A full disk takes no writes. A node that follows with a disk that is full or stalled falls behind, so reads
+        would wait in vain for what it does not get to apply; a leader still answers them.
+        """
+        state, leads = self._disk.state(self._ticks), self._raft.raft.role is Role.LEADER
+        refused: list[ClientFrame] = []
+        if state is DiskState.FULL or (state is DiskState.STALLED and not leads):
+            refused, self._proposals = self._proposals, []
+        if state is not DiskState.OK and not leads:
+            refused, self._read_frames = refused + self._read_frames, []
+        if refused:
+            self._to.gateway.tell(Refused([frame.pending_id for frame in refused], busy=leads), Lane.STORAGE)
 
     def _propose(self) -> None:
         waiting, self._proposals = self._proposals, []
@@ -228,11 +320,14 @@ class Consensus(BatchActor):
                 append = message
             elif message.to == APPLY_THREAD:
                 apply = message
+            elif message.type == MessageType.SNAP:
+                self._snapshots.send(message)
             else:
                 outbound.append(message)
         if outbound:
             append = self._send(outbound, append)
         if append is not None:
+            self._disk.handed_out(self._ticks)
             self._to.storage.tell(AppendWork(append), Lane.STORAGE)
         if apply is not None:
             self._to.application.tell(ApplyWork(apply), Lane.STORAGE)
@@ -264,6 +359,7 @@ class Consensus(BatchActor):
             change = LeaderChanged(soft.leader_id, self._raft.raft.term)
             self._to.gateway.tell(change, Lane.CONTROL)
             self._to.application.tell(change, Lane.CONTROL)
+            self._to.snapshot_transfer.tell(change, Lane.CONTROL)
         self._report()
 
     def _report(self) -> None:
@@ -274,6 +370,8 @@ class Consensus(BatchActor):
             leader_id=self._soft.leader_id,
             commit_index=raft.log.committed,
             last_index=raft.log.last_index(),
+            disk=self._disk.state(self._ticks).value,
+            first_index=self._log.first_index(),
         )
         self._to.monitor.tell(report, Lane.CONTROL)
 

@@ -75,7 +75,7 @@ class Gateway(BatchActor):
         self._config = config
         self._endpoint = endpoint
         self._consensus = consensus
-        self._administered_by = {"status": monitor, "state_digest": application}
+        self._administered_by = {"status": monitor, "state_digest": application, "snapshot": application}
         self._pending: dict[int, _Pending] = {}
         self._next_id = 1
         self._ticks = 0

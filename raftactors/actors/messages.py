@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from raftactors.app.host import FrozenReplica
 from raftactors.core.messages import Message
+from raftactors.core.types import Snapshot
 
 
 class Tick:
@@ -45,6 +47,12 @@ class AppendsDone(NamedTuple):
     """These STORAGE_APPEND messages are durable, in this order."""
 
     messages: list[Message]
+
+
+class DiskSpace(NamedTuple):
+    """The log has no room for its next segment, or has it again."""
+
+    is_full: bool
 
 
 class ApplyWork(NamedTuple):
@@ -128,6 +136,8 @@ class RaftReport(NamedTuple):
     leader_id: int
     commit_index: int
     last_index: int
+    disk: str = "ok"
+    first_index: int = 1
 
 
 class TransportReport(NamedTuple):
@@ -141,3 +151,97 @@ class Drain(NamedTuple):
     """Hand leadership over and take no new work; call `done` (from any thread) when nothing is left to wait for."""
 
     done: Callable[[], None]
+
+
+# --- snapshots ------------------------------------------------------------------------------------------------------
+
+
+class TakeSnapshot(NamedTuple):
+    """Take a snapshot now, although none is due."""
+
+
+class SnapshotFrozen(NamedTuple):
+    """The replica as it is behind everything that was reported as applied so far."""
+
+    replica: FrozenReplica
+
+
+class SaveSnapshot(NamedTuple):
+    """Write this content down as this snapshot."""
+
+    snapshot: Snapshot
+    content: Iterator[bytes]
+
+
+class SnapshotRead(NamedTuple):
+    """The frozen replica has been read to its end, or will not be read any further."""
+
+
+class SnapshotSaved(NamedTuple):
+    """The file of this snapshot is durable; the log does not speak of it yet."""
+
+    snapshot: Snapshot
+
+
+class SnapshotRecorded(NamedTuple):
+    """The log vouches for `snapshot`, taken here, or for a received one (None).
+
+    The segments `released` and the snapshots before `older_index` may go.
+    """
+
+    snapshot: Snapshot | None
+    released: list[str]
+    older_index: int
+
+
+class SnapshotTaken(NamedTuple):
+    """A snapshot of this node counts: what it covers need not stay in memory."""
+
+    snapshot: Snapshot
+
+
+class SnapshotEnded(NamedTuple):
+    """The snapshot at `index` counts, or, with an `error`, did not come about."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    term: int = 0
+    bytes: int = 0
+    error: str = ""
+
+
+class RestoreWork(NamedTuple):
+    """The log begins anew behind this received snapshot: become what it holds."""
+
+    snapshot: Snapshot
+
+
+class Restored(NamedTuple):
+    """The application is what this snapshot holds."""
+
+    snapshot: Snapshot
+
+
+class SendSnapshot(NamedTuple):
+    """Bring the snapshot of this SNAP message to the member that it names."""
+
+    message: Message
+
+
+class SnapshotReports(NamedTuple):
+    """Members, and whether the snapshot for them arrived."""
+
+    reports: list[tuple[int, bool]]
+
+
+class SnapshotArrived(NamedTuple):
+    """The file that belongs to this SNAP message is here, whole and durable."""
+
+    message: Message
+
+
+class TransferReport(NamedTuple):
+    """What the snapshot socket publishes of itself for the status document."""
+
+    sending: list[dict[str, object]]
+    receiving: dict[str, object] | None
+    drops: dict[str, int]

@@ -11,9 +11,18 @@ from dataclasses import dataclass
 
 from raftactors.actors.base import BatchActor
 from raftactors.actors.mailbox import Lane, Mailbox
-from raftactors.actors.messages import AdminRequest, Applied, RaftReport, Replies, TransportReport
+from raftactors.actors.messages import (
+    AdminRequest,
+    Applied,
+    RaftReport,
+    Replies,
+    SnapshotEnded,
+    TransferReport,
+    TransportReport,
+)
 from raftactors.codec import replies
-from raftactors.config import NodeConfig
+from raftactors.config import Durability, NodeConfig
+from raftactors.core.types import Snapshot
 from raftactors.errors import ExitCode
 
 CHECKS = 4
@@ -71,6 +80,8 @@ class Monitor(BatchActor):
         incarnation: int,
         gateway: Mailbox,
         watchdog: Watchdog,
+        durability: Durability,
+        snapshot: Snapshot = Snapshot(),  # noqa: B008  # immutable
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(mailbox)
@@ -78,6 +89,7 @@ class Monitor(BatchActor):
         self._incarnation = incarnation
         self._gateway = gateway
         self._watchdog = watchdog
+        self._durability = durability
         self._clock = clock
         self._started_s = clock()
         self._check_period_s = config.watchdog_ms / 1000 / CHECKS
@@ -85,11 +97,16 @@ class Monitor(BatchActor):
         self._raft = RaftReport("follower", 0, 0, 0, 0)
         self._applied = Applied(0, "")
         self._transport = TransportReport([], {})
+        self._transfers = TransferReport([], None, {})
+        self._snapshot = SnapshotEnded(snapshot.index, snapshot.term)
+        self._snapshot_error = ""
         mailbox.idle_timeout_s = self._check_period_s
         self.handlers = {
             RaftReport: self._on_raft,
             Applied: self._on_applied,
             TransportReport: self._on_transport,
+            SnapshotEnded: self._on_snapshot,
+            TransferReport: self._on_transfers,
             AdminRequest: self._on_admin,
         }
 
@@ -101,6 +118,14 @@ class Monitor(BatchActor):
 
     def _on_transport(self, report: TransportReport) -> None:
         self._transport = report
+
+    def _on_snapshot(self, ended: SnapshotEnded) -> None:
+        self._snapshot_error = ended.error
+        if not ended.error:
+            self._snapshot = ended
+
+    def _on_transfers(self, report: TransferReport) -> None:
+        self._transfers = report
 
     def _on_admin(self, request: AdminRequest) -> None:
         body = replies.encode_document(self._raft.leader_id, self.status(), index=self._applied.applied_index)
@@ -115,11 +140,24 @@ class Monitor(BatchActor):
             "leader_id": self._raft.leader_id,
             "commit": self._raft.commit_index,
             "applied": self._applied.applied_index,
+            "first_index": self._raft.first_index,
             "last_index": self._raft.last_index,
+            "snapshot": {
+                "index": self._snapshot.index,
+                "term": self._snapshot.term,
+                "bytes": self._snapshot.bytes,
+                "error": self._snapshot_error,
+            },
+            "snapshot_transfers": {
+                "sending": self._transfers.sending,
+                "receiving": self._transfers.receiving,
+                "drops": self._transfers.drops,
+            },
             "digest": self._applied.digest,
             "incarnation": self._incarnation,
             "application": self._config.application,
-            "durability": "fsync",
+            "durability": str(self._durability),
+            "disk": self._raft.disk,
             "uptime_ms": round((self._clock() - self._started_s) * 1000),
             "connected": self._transport.connected,
             "drops": self._transport.drops,

@@ -5,5 +5,6 @@ from __future__ import annotations
 from raftactors.app.application import Application, command, query
 from raftactors.app.context import Context
 from raftactors.app.kv import KeyValue
+from raftactors.app.on_disk import OnDiskApplication
 
-__all__ = ["Application", "Context", "KeyValue", "command", "query"]
+__all__ = ["Application", "Context", "KeyValue", "OnDiskApplication", "command", "query"]

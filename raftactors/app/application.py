@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from types import FunctionType, MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from raftactors.app.schema import Schema, compile_schema
@@ -13,7 +13,6 @@ from raftactors.errors import ApplicationStateError, ConfigError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _MARK = "__raftactors_kind__"
-_RESERVED = frozenset({"snapshot", "restore"})
 MethodKind = Literal["command", "query"]
 
 
@@ -46,6 +45,9 @@ class Application:
     What a method raises goes back to the caller as ApplicationError and stays with the state that it left behind.
     """
 
+    reserved_names: ClassVar[frozenset[str]] = frozenset({"snapshot", "restore", "readable_state", "reserved_names"})
+    """What no command or query may be called, because the node calls it."""
+
     def snapshot(self) -> object:
         """The whole state as one value of None, bool, int, float, str, bytes, list and dict.
 
@@ -64,6 +66,13 @@ class Application:
         attributes = vars(self)
         attributes.clear()
         attributes.update(state)
+
+    def readable_state(self) -> object:
+        """The state as people want to compare it, of the same types as a snapshot; `raftactors replay` shows it.
+
+        By default the snapshot itself.
+        """
+        return self.snapshot()
 
 
 _tables: WeakKeyDictionary[type[Application], Mapping[str, Method]] = WeakKeyDictionary()
@@ -88,15 +97,15 @@ def _collect(application: type[Application]) -> dict[str, Method]:
         for name, attribute in vars(base).items():
             kind: MethodKind | None = getattr(attribute, _MARK, None) if isinstance(attribute, FunctionType) else None
             if kind is not None:
-                table[name] = _method(base, name, kind, attribute)
+                table[name] = _method(base, name, kind, attribute, application.reserved_names)
             elif name in table:
                 hidden = table[name].kind
                 raise ConfigError(f"{base.__qualname__}.{name} overrides a {hidden}; decorate it with @{hidden} too")
     return table
 
 
-def _method(owner: type, name: str, kind: MethodKind, function: FunctionType) -> Method:
-    if name.startswith("_") or name in _RESERVED:
+def _method(owner: type, name: str, kind: MethodKind, function: FunctionType, reserved_names: frozenset[str]) -> Method:
+    if name.startswith("_") or name in reserved_names:
         raise ConfigError(f"{owner.__qualname__}.{name} cannot be a {kind}; give it a public name of its own")
     if name != function.__name__:
         raise ConfigError(

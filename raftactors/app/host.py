@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import NamedTuple, Protocol
 
 import crc32c
 
 from raftactors.app.application import Application
 from raftactors.app.context import Context
+from raftactors.app.freezing import FreezableApplication
 from raftactors.app.invocation import Invoker
 from raftactors.app.sessions import Outcome, SessionTable
-from raftactors.app.state import ReplicaState, decode_state, encode_state
+from raftactors.app.state import ReplicaProgress, StateDecoder, encode_state
 from raftactors.codec.batch import Batch, decode_batch
 from raftactors.codec.frames import (
+    Commands,
     FrameKind,
     decode_close_session,
     decode_commands,
@@ -25,7 +29,7 @@ from raftactors.codec.frames import (
 from raftactors.codec.replies import ResultStatus, encode_document, encode_rejected, encode_results
 from raftactors.config import Limits
 from raftactors.core.types import Entry, EntryType
-from raftactors.errors import EntryUnknownError, InvariantViolation, WireError
+from raftactors.errors import ApplicationStateError, EntryUnknownError, InvariantViolation, WireError
 
 _ENTRY = struct.Struct("<QQBBI")
 REPLY_OVERHEAD_BYTES = 1024
@@ -35,38 +39,66 @@ _LATER: Outcome = (ResultStatus.OUT_OF_ORDER, b"")
 _SESSION_GONE: list[tuple[int, bytes]] = [(ResultStatus.SESSION_EXPIRED, b"")]
 
 
+class CommandObserver(Protocol):
+    """Somebody who looks on while commands are applied; it must change nothing."""
+
+    def run(self, command: memoryview, execute: Callable[[], Outcome]) -> Outcome:
+        """Call `execute` once, for a command that is due, and return what it returns."""
+        ...
+
+    def frame(self, frame: Commands, outcomes: Sequence[Outcome]) -> None:
+        """A COMMANDS frame was applied; `outcomes` are those of its commands, executed now or not."""
+        ...
+
+
+class FrozenReplica(NamedTuple):
+    """A replica as it was behind one entry. `content` is read once, by any one thread."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    term: int
+    content: Iterator[bytes]
+
+
 class ApplicationHost:
     """Runs one application: applies entries in order, keeps its sessions, answers its queries, makes its snapshots.
 
     `limits.command_bytes_max`, `sessions_max`, `session_ttl_ms` and `session_inflight_max` decide what commands do, so
     they must be the same on every node. `leader_id` is what the replies name as leader; the owner keeps it up to date.
+    The owner calls `commit` before it tells anybody what was applied, and `close` at the end; both matter to
+    applications that keep their own data (`raftactors.app.on_disk`).
     Raises ApplicationStateError at once for an application whose first state cannot be snapshotted.
     """
 
-    def __init__(self, application: Application, *, limits: Limits, node_id: int) -> None:
+    def __init__(
+        self, application: Application, *, limits: Limits, node_id: int, observer: CommandObserver | None = None
+    ) -> None:
         self.application = application
         self.leader_id = 0
         self._node_id = node_id
+        self._observer = observer
         self._reply_bytes_max = limits.client_frame_bytes_max - REPLY_OVERHEAD_BYTES
         self._commands = Invoker(application, "command", call_bytes_max=limits.command_bytes_max)
         self._queries = Invoker(application, "query", call_bytes_max=limits.command_bytes_max)
-        self._sessions = SessionTable(
-            sessions_max=limits.sessions_max,
-            session_ttl_ms=limits.session_ttl_ms,
-            inflight_max=limits.session_inflight_max,
-        )
+        self._sessions = self._make_sessions(limits)
         self._applied_index = 0
         self._applied_term = 0
         self._now_ms = 0
         self._digest = 0
         self._ordinal = 0
-        # An application that cannot even snapshot its beginning would fail much later, when the log is compacted.
-        self.snapshot()
+        self._begin_state()
 
     @property
     def applied_index(self) -> int:
         """The index of the last applied entry, 0 before the first."""
         return self._applied_index
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the application holds more of the log than was handed out since the start.
+
+        Until then nobody knows the membership at the applied index, so no snapshot may be taken.
+        """
+        return False
 
     @property
     def applied_term(self) -> int:
@@ -115,6 +147,18 @@ class ApplicationHost:
             self._begin(entry, 0)
         return replies
 
+    def commit(self) -> None:
+        """Keep what was applied since the last call, where the application keeps its own data; else nothing."""
+
+    def close(self) -> None:
+        """Give back what the application holds; what was not committed is as if it had not been applied."""
+
+    def check_log(self, last_index: int, term_of: Callable[[int], int]) -> None:
+        """Raise ApplicationStateError if what the application kept cannot come from the log that ends at `last_index`.
+
+        `term_of` gives the term of an entry, or raises LogStorageError where the log does not reach back so far.
+        """
+
     def query(self, index: int, body: bytes | memoryview) -> bytes:
         """Answer a QUERIES frame (without its request number) that may be read at `index`; returns the reply body.
 
@@ -132,25 +176,68 @@ class ApplicationHost:
 
     def snapshot(self) -> bytes:
         """The whole replica as one unit. Raises ApplicationStateError if the application's state cannot be encoded."""
-        state = ReplicaState(
-            applied_index=self._applied_index,
-            applied_term=self._applied_term,
-            now_ms=self._now_ms,
-            digest=self._digest,
-            sessions=self._sessions.snapshot(),
-            application=self.application.snapshot(),
-        )
-        return encode_state(state, type(self.application).__name__)
+        application = self.application
+        pieces = application.pieces() if isinstance(application, FreezableApplication) else [application.snapshot()]
+        return b"".join(self._encode_state(pieces))
+
+    def freeze(self) -> FrozenReplica:
+        """Set the replica as it is aside, to be written down while it goes on; `thaw` must follow.
+
+        Takes no time that grows with the state for a FreezableApplication; any other is encoded here and now. Raises
+        ApplicationStateError if its state cannot be encoded; a freezable one raises while `content` is read.
+        """
+        if isinstance(self.application, FreezableApplication):
+            content = self._encode_state(self.application.freeze())
+        else:
+            content = iter([self.snapshot()])
+        return FrozenReplica(self._applied_index, self._applied_term, content)
+
+    def thaw(self) -> None:
+        """What `freeze` set aside is not needed any more."""
+        if isinstance(self.application, FreezableApplication):
+            self.application.thaw()
 
     def restore(self, snapshot: bytes | memoryview) -> None:
         """Become the replica that made `snapshot`. Raises ApplicationStateError; after that the node must stop."""
-        state = decode_state(snapshot)
-        self._sessions.restore(state.sessions)
-        self.application.restore(state.application)
-        self._applied_index = state.applied_index
-        self._applied_term = state.applied_term
-        self._now_ms = state.now_ms
-        self._digest = state.digest
+        self.restore_from([snapshot])
+
+    def restore_from(self, chunks: Iterable[bytes | memoryview]) -> None:
+        """Become the replica whose snapshot, cut anywhere, these are; only one chunk is held at a time.
+
+        Raises ApplicationStateError, or what `chunks` raises; after that the node must stop.
+        """
+        decoder = StateDecoder(chunks)
+        self._sessions.restore(decoder.sessions)
+        if isinstance(self.application, FreezableApplication):
+            pieces_left = decoder.pieces()
+            self.application.restore_pieces(pieces_left)
+            # Also when the application stopped early: the end tells whether all of it was what it should be.
+            for _ in pieces_left:
+                raise ApplicationStateError(f"{type(self.application).__name__} left pieces of its snapshot unread")
+        else:
+            pieces = list(decoder.pieces())
+            if len(pieces) != 1:
+                raise ApplicationStateError(
+                    f"the snapshot is in {len(pieces)} pieces and {type(self.application).__name__} takes one; "
+                    "was it written by a FreezableApplication?"
+                )
+            self.application.restore(pieces[0])
+        self._applied_index, self._applied_term, self._now_ms, self._digest = decoder.progress
+
+    def _encode_state(self, pieces: Iterable[object]) -> Iterator[bytes]:
+        progress = ReplicaProgress(self._applied_index, self._applied_term, self._now_ms, self._digest)
+        return encode_state(progress, self._sessions.freeze(), pieces, type(self.application).__name__)
+
+    def _make_sessions(self, limits: Limits) -> SessionTable:
+        return SessionTable(
+            sessions_max=limits.sessions_max,
+            session_ttl_ms=limits.session_ttl_ms,
+            inflight_max=limits.session_inflight_max,
+        )
+
+    def _begin_state(self) -> None:
+        # An application that cannot even snapshot its beginning would fail much later, when the log is compacted.
+        self.snapshot()
 
     def _begin(self, entry: Entry, timestamp_ms: int) -> None:
         data = entry.data if entry.data is not None else b""
@@ -192,13 +279,17 @@ class ApplicationHost:
 
         def run(command: memoryview) -> Outcome:
             self._ordinal += 1
+            if observer is not None:
+                return observer.run(command, lambda: invoke(command, context))
             return invoke(command, context)
 
-        invoke = self._commands.invoke
+        invoke, observer = self._commands.invoke, self._observer
         if session:
             outcomes = self._sessions.execute(frame, self._now_ms, run)
         else:
             outcomes = [run(command) for command in frame.commands]
+        if observer is not None:
+            observer.frame(frame, outcomes)
         if not wanted:
             return b""
         return self._encode(frame.first_sequence, outcomes)

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from raftactors.app.application import Application, MethodKind, methods_of
 from raftactors.app.context import Context
+from raftactors.app.on_disk import OnDiskApplication
 from raftactors.app.schema import Schema
 from raftactors.app.sessions import Outcome
 from raftactors.codec.msgpack import pack, unpack
 from raftactors.codec.replies import ResultStatus
-from raftactors.errors import ArgumentsError, WireError
+from raftactors.errors import ApplicationStateError, ArgumentsError, WireError
 
 RESULT_OVERHEAD_BYTES = 4_096
 """A result may be this much larger than a command, so that what one command stored another can return."""
@@ -44,6 +45,7 @@ class Invoker:
             for method in table.values()
             if method.kind == kind
         }
+        self._is_store_error = application.is_store_error if isinstance(application, OnDiskApplication) else None
         self._call_bytes_max = call_bytes_max
         self._result_bytes_max = call_bytes_max + RESULT_OVERHEAD_BYTES
 
@@ -71,7 +73,12 @@ class Invoker:
             result = target.call(*args, **kwargs)
         except MemoryError:
             raise  # Other replicas may have had the memory; this one must not go on with another state.
-        except Exception as error:  # noqa: BLE001  # the author's method may raise anything
+        except Exception as error:
+            if self._is_store_error is not None and self._is_store_error(error):
+                raise ApplicationStateError(
+                    f"{self._owner}.{name}() met a failure of its store: {type(error).__name__}: {_text_of(error)}; "
+                    "repair the cause and start the node again"
+                ) from error
             return self._failure(type(error).__name__, _text_of(error))
         return self._pack(name, result)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Any
 
-from raftactors.app.application import Application, command, query
+from raftactors.app.application import command, query
+from raftactors.app.freezing import FreezableApplication
 from raftactors.app.key_index import KeyIndex
+from raftactors.app.overlay import Overlay, ascending
 from raftactors.errors import ApplicationStateError
 
 KEY_LENGTH_MAX = 4_096
@@ -18,7 +21,12 @@ SCAN_BYTES_MAX = 64 * 1024
 """A scan ends after the pair with which its keys and values reach this many bytes (str: characters)."""
 
 
-class KeyValue(Application):
+PIECE_PAIRS_MAX = 256
+PIECE_BYTES = 64 * 1024
+"""A piece of a snapshot ends with the pair that reaches one of these (str: characters)."""
+
+
+class KeyValue(FreezableApplication):
     """A store of str keys and bytes or str values, ordered by key; a value comes back as the type it was put.
 
     Every change gives the store its next *version*: 1, 2, 3 and so on, unique over all keys. A key has the version of
@@ -28,7 +36,7 @@ class KeyValue(Application):
 
     def __init__(self) -> None:
         self._version = 0
-        self._pairs: dict[str, tuple[bytes | str, int]] = {}
+        self._pairs: MutableMapping[str, tuple[bytes | str, int]] = {}
         self._index = KeyIndex()
 
     @command
@@ -110,23 +118,54 @@ class KeyValue(Application):
         """How many keys start with `prefix`."""
         return self._index.count(prefix) if prefix else len(self._pairs)
 
-    def snapshot(self) -> object:
-        """[version, [key, value, version, key, value, version, ...]] ascending by key."""
-        flat: list[object] = []
-        for key in self._index.range(""):
-            flat += (key, *self._pairs[key])
-        return [self._version, flat]
+    def readable_state(self) -> object:
+        """The pairs as one dict, and the version."""
+        return {"pairs": {key: self._pairs[key][0] for key in self._index.range("")}, "version": self._version}
 
-    def restore(self, state: Any) -> None:
-        """Become what `snapshot` described."""
+    def pieces(self) -> Iterator[object]:
+        """[version, keys], then lists of key, value, version, key, value, version, ... ascending by key."""
+        return _pieces(self._version, self._pairs)
+
+    def freeze(self) -> Iterator[object]:
+        """Set the pairs aside; changes go on top of them."""
+        assert type(self._pairs) is dict  # Frozen twice otherwise, which `freeze` excludes.
+        frozen = self._pairs
+        self._pairs = Overlay(frozen)
+        return _pieces(self._version, frozen)
+
+    def thaw(self) -> None:
+        """Work the changes in. After a restore there is nothing to work in."""
+        if isinstance(self._pairs, Overlay):
+            self._pairs = self._pairs.merged()
+
+    def restore_pieces(self, pieces: Iterable[Any]) -> None:
+        """Become what `pieces` described."""
+        pairs: dict[str, tuple[bytes | str, int]] = {}
         try:
-            version, flat = state
-            pairs = {
-                key: (value, changed) for key, value, changed in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-            }
-        except (TypeError, ValueError) as error:
+            version, count = next(rest := iter(pieces))
+            for flat in rest:
+                for key, value, changed in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
+                    pairs[key] = (value, changed)
+            if type(version) is not int or count != len(pairs):
+                raise ValueError(f"{len(pairs)} pairs, {count} were written")
+        except (TypeError, ValueError, StopIteration) as error:
             raise ApplicationStateError(f"the snapshot is not one of KeyValue: {error}") from error
         self._version, self._pairs, self._index = version, pairs, KeyIndex(pairs)
+
+
+def _pieces(version: int, pairs: MutableMapping[str, tuple[bytes | str, int]]) -> Iterator[object]:
+    yield [version, len(pairs)]
+    flat: list[object] = []
+    size = 0
+    for key in ascending(pairs):
+        value, changed = pairs[key]
+        flat += (key, value, changed)
+        size += len(key) + len(value)
+        if len(flat) >= 3 * PIECE_PAIRS_MAX or size >= PIECE_BYTES:
+            yield flat
+            flat, size = [], 0
+    if flat:
+        yield flat
 
 
 def _check_key(key: str) -> None:

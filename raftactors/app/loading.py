@@ -36,6 +36,9 @@ def load_application(spec: str, import_paths: Sequence[str] = ()) -> type[Applic
         raise ApplicationUnknownError(f"{spec} cannot be hosted: {error}") from error
     if not table:
         raise ApplicationUnknownError(f"{spec} has no method; mark some with @command or @query")
+    missing = sorted(getattr(application, "__abstractmethods__", ()))
+    if missing:
+        raise ApplicationUnknownError(f"{spec} cannot be made: it does not define {', '.join(missing)}")
     needed = [
         parameter.name
         for parameter in inspect.signature(application).parameters.values()

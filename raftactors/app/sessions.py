@@ -24,6 +24,9 @@ CACHED_BYTES_TOTAL_MAX = 256 * 1024 * 1024
 Outcome: TypeAlias = tuple[int, bytes]
 """Result status and content."""
 
+FrozenSession: TypeAlias = tuple[int, int, int, int, tuple[Outcome, ...]]
+"""Id, time of the last sign of life, next sequence, acknowledged sequence, and the results kept."""
+
 _EXPIRED: Outcome = (ResultStatus.SESSION_EXPIRED, b"")
 _OUT_OF_ORDER: Outcome = (ResultStatus.OUT_OF_ORDER, b"")
 _ALREADY_ACKED: Outcome = (ResultStatus.ALREADY_ACKED, b"")
@@ -133,17 +136,23 @@ class SessionTable:
             self._evict()
         return outcomes
 
-    def snapshot(self) -> list[list[object]]:
-        """The table as a msgpack-able value, in its order."""
+    def freeze(self) -> list[FrozenSession]:
+        """The table as it is now, in its order; what is done to it later does not show."""
         return [
-            [
+            (
                 session.session_id,
                 session.active_ms,
                 session.next_sequence,
                 session.acked,
-                [[int(status), content] for status, content in session.results.values()],
-            ]
+                tuple(session.results.values()),
+            )
             for session in self._sessions.values()
+        ]
+
+    def snapshot(self) -> list[list[object]]:
+        """The table as a msgpack-able value, in its order."""
+        return [
+            [*fields, [[int(status), content] for status, content in results]] for *fields, results in self.freeze()
         ]
 
     def restore(self, state: object) -> None:

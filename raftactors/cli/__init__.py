@@ -10,9 +10,12 @@ import typer
 
 from raftactors.cli.nodes import register as register_nodes
 from raftactors.cli.output import print_error
+from raftactors.cli.replay import register as register_replay
 from raftactors.cli.requests import register as register_requests
+from raftactors.cli.snapshot import register as register_snapshot
 from raftactors.cli.status import register as register_status
 from raftactors.cli.up import register as register_up
+from raftactors.cli.wal import register as register_wal
 from raftactors.errors import ExitCode, RaftActorsError
 
 # Typer may bring its own copy of click, so the base of the errors about a command line is taken from what it exports.
@@ -26,7 +29,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for register in (register_up, register_status, register_requests, register_nodes):
+for register in (
+    register_up,
+    register_status,
+    register_requests,
+    register_nodes,
+    register_wal,
+    register_replay,
+    register_snapshot,
+):
     register(app)
 
 

@@ -73,7 +73,7 @@ def call(
     as_json: AsJson = False,
 ) -> None:
     """Call any method of the application, for example `raftactors call transfer ann bob 5`."""
-    values = [_parse(argument) for argument in arguments or []]
+    values = [parse_argument(argument) for argument in arguments or []]
     with _client(data_dir, timeout_ms) as client:
         result = client.query(method, *values) if query else client.call(method, *values)
     print_value(result, as_json=as_json)
@@ -84,7 +84,8 @@ def _client(data_dir: Path, timeout_ms: int) -> Client:
     return Client(list(manifest.client_addresses.values()), cluster_id=manifest.cluster_id, timeout_ms=timeout_ms)
 
 
-def _parse(argument: str) -> object:
+def parse_argument(argument: str) -> object:
+    """A word of the command line as a value: JSON where it is JSON, else text."""
     try:
         return json.loads(argument, parse_constant=_refuse_constant)
     except ValueError:

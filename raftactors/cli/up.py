@@ -67,7 +67,7 @@ def up(
     nodes: Annotated[int | None, typer.Option("--nodes", help="Number of node processes. Default: 3.")] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     base_port: Annotated[
-        int, typer.Option("--base-port", help="First of two ports a node; 0 takes free ones from the system.")
+        int, typer.Option("--base-port", help="First of three ports a node; 0 takes free ones from the system.")
     ] = 0,
     settings: Annotated[
         list[str] | None,

@@ -38,7 +38,8 @@ class LocalCluster:
     `application` is a class at the top level of a module or script, or the text `MODULE:CLASS` or `FILE.py:CLASS`. With
     `data_dir` the cluster is durable: a later start in the same folder goes on where it was, on new ports. Without, it
     lives in a temporary folder that goes when the `with` block ends without an exception. `base_port` 0 takes ports
-    from the system; otherwise node n listens on `base_port + 2n - 2` for peers and on the next port for clients.
+    from the system; otherwise node n listens on `base_port + 2n - 2` for peers and on the next port for clients;
+    the ports behind those of all nodes are for snapshots.
     `node_options` are further fields of NodeConfig.
 
     Nodes that die on their own are started again with an exponential back-off; nodes that were killed by `kill` stay
@@ -63,8 +64,8 @@ class LocalCluster:
         """Check the arguments; nothing is started. Raises ConfigError or ApplicationUnknownError."""
         if type(nodes) is not int or not 1 <= nodes <= NODES_MAX:
             raise ConfigError(f"nodes is {nodes!r}; it must be a whole number from 1 to {NODES_MAX}")
-        if base_port and not 1 <= base_port <= 65_536 - 2 * nodes:
-            raise ConfigError(f"base_port is {base_port}; {nodes} nodes need a number from 1 to {65_536 - 2 * nodes}")
+        if base_port and not 1 <= base_port <= 65_536 - 3 * nodes:
+            raise ConfigError(f"base_port is {base_port}; {nodes} nodes need a number from 1 to {65_536 - 3 * nodes}")
         self._count = nodes
         self._application = refer_to(application, search_in=search_in)
         self._data_dir = None if data_dir is None else Path(data_dir)
@@ -291,6 +292,7 @@ class LocalCluster:
                 node_id=number + 1,
                 peer_address=hold(2 * number).address,
                 client_address=hold(2 * number + 1).address,
+                snapshot_address=hold(2 * self._count + number).address,
             )
             for number in range(self._count)
         )

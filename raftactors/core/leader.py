@@ -54,8 +54,10 @@ def _propose(raft: Raft, message: Message) -> None:
     if raft.transferee_id != NONE:
         raft.logger.debug("node %d transfers leadership to %d, a proposal is dropped", raft.node_id, raft.transferee_id)
         raise ProposalDropped(f"leadership is being transferred to node {raft.transferee_id}; offer it again")
-    if any(entry.type is not EntryType.NORMAL for entry in entries):
-        entries = tuple([_screen(raft, entry, position) for position, entry in enumerate(entries)])
+    for entry in entries:
+        if entry.type is not EntryType.NORMAL:
+            entries = tuple([_screen(raft, each, position) for position, each in enumerate(entries)])
+            break
     if not raft.append_entries(entries):
         raise ProposalDropped(
             f"{raft.uncommitted_bytes} bytes wait for their commit; offer it again when there are less"

@@ -72,18 +72,23 @@ class RaftLog:
         Raises CompactedError below, UnavailableError behind the last entry.
         """
         term = self.unstable.term(index)
-        if term is not None:
-            return term
+        return self._stored_term(index) if term is None else term
+
+    def _stored_term(self, index: int) -> int:
         if index > self._last_index:
             raise UnavailableError(f"index {index} lies behind the last entry, {self._last_index}")
-        if index + 1 < self.first_index():
-            raise CompactedError(f"index {index} lies before the first entry, {self.first_index()}")
+        snapshot = self.unstable.snapshot
+        if snapshot is not None and index < snapshot.index:
+            raise CompactedError(f"index {index} lies before the snapshot at {snapshot.index}")
         return self._storage.term(index)
 
     def try_term(self, index: int) -> int | None:
         """The term of the entry at `index`, None if it is compacted or not there yet."""
+        term = self.unstable.term(index)
+        if term is not None:
+            return term
         try:
-            return self.term(index)
+            return self._stored_term(index)
         except (CompactedError, UnavailableError):
             return None
 
@@ -103,13 +108,14 @@ class RaftLog:
         """
         if low >= high:
             return ()
-        if low < self.first_index():
-            raise CompactedError(f"index {low} lies before the first entry, {self.first_index()}")
         invariant(high <= self._last_index + 1, "entries up to %d asked of %d", high - 1, self._last_index)
         unstable = self.unstable
         offset = unstable.offset
         if low >= offset:
             return _cut(unstable.slice(low, high), bytes_max)
+        snapshot = unstable.snapshot
+        if snapshot is not None and low <= snapshot.index:
+            raise CompactedError(f"index {low} lies within the snapshot at {snapshot.index}")
         stored = self._storage.entries(low, min(high, offset), bytes_max)
         if high <= offset or len(stored) < offset - low:
             return stored

@@ -65,6 +65,7 @@ class Raft:
         self.role = Role.FOLLOWER
         self.transferee_id = NONE
         self.is_learner = False
+        self.abstains = False
         self.election_elapsed_ticks = 0
         self.heartbeat_elapsed_ticks = 0
         self.randomized_election_timeout_ticks = config.election_ticks
@@ -118,9 +119,9 @@ class Raft:
         return HardState(self.term, self.vote, self.log.committed)
 
     def promotable(self) -> bool:
-        """Whether this node may campaign: it is a voter, and has no received snapshot that is not stored yet."""
+        """Whether this node may campaign: it is a voter, does not abstain, and has stored every received snapshot."""
         own = self.tracker.progress.get(self.node_id)
-        return own is not None and not own.is_learner and self.log.unstable.snapshot is None
+        return own is not None and not own.is_learner and not self.abstains and self.log.unstable.snapshot is None
 
     def has_committed_in_term(self) -> bool:
         """Whether an entry of the current term is committed, so that a leader knows all that is."""
@@ -161,7 +162,7 @@ class Raft:
         Local messages have term 0 and skip the rules about terms.
         """
         term = message.term
-        if term in (self.term, 0):
+        if term == self.term or not term:
             self._handlers[message.type](self, message)
         elif term < self.term:
             answer_stale(self, message)

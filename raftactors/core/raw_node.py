@@ -24,7 +24,9 @@ from raftactors.core.types import (
     ConfState,
     Entry,
     HardState,
+    Role,
     Snapshot,
+    SoftState,
 )
 from raftactors.errors import ConfigError, ProposalDropped, StepLocalMessageError, StepPeerNotFoundError
 
@@ -160,6 +162,15 @@ class RawNode:
         """Ask the leader to hand over to `node_id`; it gives up after an election timeout."""
         self.raft.step(Message(MessageType.TRANSFER_LEADER, sender=node_id))
 
+    def abstain(self, abstains: bool) -> None:
+        """Stand for no election while this is set; the node follows and votes as ever."""
+        self.raft.abstains = abstains
+
+    def step_down(self) -> None:
+        """Give leadership up within the term, as after a failed check of the quorum; nothing happens to others."""
+        if self.raft.role is Role.LEADER:
+            self.raft.become_follower(self.raft.term, NONE)
+
     def forget_leader(self) -> None:
         """Let a follower vote again in this term although it knows a leader, which the caller knows to be gone."""
         self.raft.step(Message(MessageType.FORGET_LEADER))
@@ -186,7 +197,7 @@ class RawNode:
             or raft.log.has_next_committed(self._apply_unstable)
             or unstable.next_snapshot() is not None
             or self._changed_hard_state() is not None
-            or raft.soft_state() != self._soft_state
+            or self._changed_soft_state() is not None
         )
 
     def ready(self) -> Ready:
@@ -194,7 +205,7 @@ class RawNode:
         invariant(self._on_advance is None, "ready was taken a second time without advance")
         raft = self.raft
         log = raft.log
-        soft_state = raft.soft_state()
+        soft_state = self._changed_soft_state()
         hard_state = self._changed_hard_state()
         entries = log.unstable.next_entries()
         committed = log.next_committed(self._apply_unstable)
@@ -212,7 +223,7 @@ class RawNode:
         else:
             messages = self._hold_back_own(snapshot, committed)
         ready = Ready(
-            soft_state if soft_state != self._soft_state else None,
+            soft_state,
             hard_state,
             tuple(raft.read_states),
             entries,
@@ -242,8 +253,19 @@ class RawNode:
 
     def _changed_hard_state(self) -> HardState | None:
         """The hard state if it differs from the one handed out last; one that is all zero need not be stored."""
-        hard_state = self.raft.hard_state()
-        return None if hard_state in (self._hard_state, EMPTY_HARD_STATE) else hard_state
+        raft, known = self.raft, self._hard_state
+        # Nearly always nothing has changed: look before a record is made of it.
+        if raft.log.committed == known.commit and raft.term == known.term and raft.vote == known.vote:
+            return None
+        hard_state = raft.hard_state()
+        return None if hard_state in (known, EMPTY_HARD_STATE) else hard_state
+
+    def _changed_soft_state(self) -> SoftState | None:
+        """The soft state if it differs from the one handed out last."""
+        raft, known = self.raft, self._soft_state
+        if raft.role is known.role and raft.leader_id == known.leader_id:
+            return None
+        return raft.soft_state()
 
     def _accept(self, ready: Ready) -> None:
         raft = self.raft
@@ -303,7 +325,7 @@ class RawNode:
         raft = self.raft
         last_index = last_term = 0
         if raft.log.unstable.entries:
-            last_index, last_term = raft.log.last_index(), raft.log.last_term()
+            last_term, last_index = raft.log.unstable.entries[-1][:2]
         return Message(
             MessageType.STORAGE_APPEND_RESP,
             raft.node_id,

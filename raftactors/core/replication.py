@@ -45,7 +45,9 @@ def send_append(raft: Raft, to: int, *, even_if_empty: bool = True) -> bool:
 
 def send_outstanding(raft: Raft, to: int) -> None:
     """Send as many entries as the member lacks and the limits allow."""
-    while send_append(raft, to, even_if_empty=False):
+    progress = raft.tracker.progress[to]
+    last_index = raft.log.last_index()
+    while progress.next <= last_index and send_append(raft, to, even_if_empty=False):
         pass
 
 

@@ -43,9 +43,16 @@ def commands_frame(session: int, first_sequence: int, *calls: tuple[Any, ...], a
 class Replica:
     """One host and the tail of its log."""
 
-    def __init__(self, application: Application, *, limits: Limits | None = None, node_id: int = NODE_ID) -> None:
+    def __init__(
+        self,
+        application: Application,
+        *,
+        limits: Limits | None = None,
+        node_id: int = NODE_ID,
+        host: ApplicationHost | None = None,
+    ) -> None:
         self.node_id = node_id
-        self.host = ApplicationHost(application, limits=limits or Limits(), node_id=node_id)
+        self.host = host or ApplicationHost(application, limits=limits or Limits(), node_id=node_id)
         self.entries: list[Entry] = []
 
     def commit(self, *batch: bytes, now_ms: int = 1_000) -> list[Reply]:

@@ -362,26 +362,38 @@ def test_keys_that_no_message_could_have_are_fine_in_a_state(replica: Replica, b
     assert vars(other) == vars(bank)
 
 
-MAGIC = b"RAFA\x01"
+MAGIC = b"RAFA\x02"
+HEAD = msgpack.packb([1, 1, 1, 1, 0])
+END = msgpack.packb([])
 
 
 @pytest.mark.parametrize(
     "snapshot",
     [
         b"",
-        b"RAFA\x02",
+        b"RAFA\x01" + HEAD + msgpack.packb([{}]) + END,
         MAGIC,
         MAGIC + b"\xc1",
-        MAGIC + msgpack.packb([1, 1, 1, 1, []]),
-        MAGIC + msgpack.packb([1, 1, 1, 1, [], {}]) + b"x",
-        MAGIC + msgpack.packb([-1, 1, 1, 1, [], {}]),
-        MAGIC + msgpack.packb([1, 1, 1.5, 1, [], {}]),
-        MAGIC + msgpack.packb([1, 1, 1, 2**32, [], {}]),
-        MAGIC + msgpack.packb([1, 1, 1, 1, 5, {}]),
-        MAGIC + msgpack.packb([1, 1, 1, 1, [], 5]),
-        MAGIC + b"\x81\x81\x01\x02\x03",
+        MAGIC + HEAD,
+        MAGIC + HEAD + msgpack.packb([{}]),
+        MAGIC + HEAD + msgpack.packb([{}]) + END + b"x",
+        MAGIC + HEAD + msgpack.packb([{}]) + END + b"\x92",
+        MAGIC + HEAD + msgpack.packb([{}]) + msgpack.packb([{}]) + END,
+        MAGIC + HEAD + msgpack.packb([{}, {}]) + END,
+        MAGIC + HEAD + msgpack.packb({}) + END,
+        MAGIC + HEAD + END,
+        MAGIC + msgpack.packb([1, 1, 1, 1]) + msgpack.packb([{}]) + END,
+        MAGIC + msgpack.packb([-1, 1, 1, 1, 0]) + msgpack.packb([{}]) + END,
+        MAGIC + msgpack.packb([1, 1, 1.5, 1, 0]) + msgpack.packb([{}]) + END,
+        MAGIC + msgpack.packb([1, 1, 1, 2**32, 0]) + msgpack.packb([{}]) + END,
+        MAGIC + msgpack.packb([1, 1, 1, 1, 1]) + msgpack.packb([{}]) + END,
+        MAGIC + msgpack.packb([1, 1, 1, 1, 1]),
+        MAGIC + HEAD + msgpack.packb([5]) + END,
+        MAGIC + HEAD + b"\x91\x81\x81\x01\x02\x03" + END,
     ],
 )
-def test_a_malformed_snapshot_is_refused(replica: Replica, snapshot: bytes) -> None:
+def test_a_malformed_snapshot_is_refused(replica: Replica, bank: Bank, snapshot: bytes) -> None:
+    good = MAGIC + HEAD + msgpack.packb([vars(bank)]) + END
+    replica.host.restore(good)
     with pytest.raises(ApplicationStateError):
         replica.host.restore(snapshot)

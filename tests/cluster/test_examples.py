@@ -29,6 +29,11 @@ def test_bank(tmp_path: Path) -> None:
     assert done.stdout == "ann 70 bob 30\nrefused: bob has 30, which is less than 31\ntotal 100\n"
 
 
+def test_sqlite_bank(tmp_path: Path) -> None:
+    done = run("sqlite_bank.py", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ann 70 bob 30 total 100\n", "")
+
+
 def test_demo(tmp_path: Path) -> None:
     done = run("demo.py", "--phase-s", "0.5", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout

@@ -154,7 +154,7 @@ def test_settings_reach_the_nodes(tmp_path: Path) -> None:
     [
         ({"nodes": 0}, "nodes is 0; it must be a whole number from 1 to 31"),
         ({"nodes": 32}, "nodes is 32"),
-        ({"nodes": 3, "base_port": 65_535}, "base_port is 65535; 3 nodes need a number from 1 to 65530"),
+        ({"nodes": 3, "base_port": 65_535}, "base_port is 65535; 3 nodes need a number from 1 to 65527"),
         ({"nodes": 1, "node_options": {"colour": "red"}}, "node_options: .*colour"),
         ({"nodes": 1, "node_options": {"log_level": "LOUD"}}, "log_level is 'LOUD'"),
         ({"nodes": 1, "application": "bank"}, "write it as MODULE:CLASS"),

@@ -88,6 +88,7 @@ def _apply_from_the_past(raft: Raft) -> None:
 
 
 def _apply_what_was_not_written(raft: Raft) -> None:
+    raft.log.unstable.entries = list(raft.log.slice(4, 5))
     raft.log.unstable.offset = raft.log.unstable.offset_in_progress = 4
 
 
@@ -134,7 +135,6 @@ FULL = {
     "read": (_wait_for_a_read, "waits for 5"),
     "promise": (_say(MessageType.APP_RESP, 2), "APP_RESP to 2 does not wait"),
     "name of a term": (_say(MessageType.APP, 3), "APP to 2 is of term 3"),
-    "membership change": (_set("pending_conf_index", 5), "behind the end of the log"),
     "next": (_set_progress("next", 4), "match 4, next 4"),
     "far next": (_set_progress("next", 6), "sent 6 next"),
     "match": (lambda raft: [_set_progress(name, 90)(raft) for name in ("match", "next")], "match 90, next 90"),

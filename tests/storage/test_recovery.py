@@ -138,7 +138,7 @@ def test_damage_is_detected_and_never_shortens_the_log(filled: Recovered, disk: 
                 assert "offset" in str(error)
                 assert "index" in str(error)
                 continue
-            # Only what stands behind the last batch may be damaged without a refusal; it is seen, and it is not the log.
+            # Only what stands behind the last batch may be damaged without a refusal.
             assert path == segments(disk)[-1]
             assert offset + size > filled.tail.stop
             assert (found.log.entries, found.log.hard_state) == (filled.log.entries, filled.log.hard_state)
@@ -165,9 +165,7 @@ def test_every_bit_of_the_last_durable_batch_is_protected_by_its_marks(
     assert before[start : start + len(content)] == bytes(len(content))
 
 
-def test_a_later_batch_proves_damage_without_the_marks(
-    open_log: OpenLog, disk: MemoryFiles, batch: MakeBatch
-) -> None:
+def test_a_later_batch_proves_damage_without_the_marks(open_log: OpenLog, disk: MemoryFiles, batch: MakeBatch) -> None:
     opened = open_log()
     opened.wal.append([batch(1, 1)])
     path, _, start, _ = append_alone(disk, opened, [batch(2, 2)])

@@ -20,6 +20,7 @@ SMALL = Limits(
     proposal_bytes_max=8 * 1024,
     append_bytes_max=16 * 1024,
     peer_frame_bytes_max=96 * 1024,
+    snapshot_chunk_bytes=32 * 1024,
 )
 
 

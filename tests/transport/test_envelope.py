@@ -56,7 +56,7 @@ MUTATED = {
     "body_length": FRAME + b"\0",
     "body_oversize": enveloped(bytes(BODY_BYTES_MAX + 1)),
     "checksum": FRAME[:-1] + b"\0",
-    "kind": enveloped(kind=4),
+    "kind": enveloped(kind=9),
 }
 
 

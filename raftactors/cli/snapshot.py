@@ -1,0 +1,163 @@
+"""`raftactors snapshot list`, `verify`, `save` and `restore`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from raftactors.cli.options import DEFAULT_DATA_DIR, AsJson, DataDir, TimeoutMs
+from raftactors.cli.output import print_json
+from raftactors.client import Client
+from raftactors.cluster.application import refer_to
+from raftactors.cluster.local import KEY_VALUE, NODES_MAX
+from raftactors.cluster.manifest import load_running
+from raftactors.cluster.restoring import restore_cluster
+from raftactors.errors import ConfigError, StorageError
+from raftactors.storage.inspection import ReadOnlyFiles
+from raftactors.storage.opening import SNAPSHOT_FOLDER
+from raftactors.storage.snapshot_file import SnapshotReader, parse_snapshot_name
+from raftactors.storage.snapshots import open_snapshot_file
+
+Place = Annotated[
+    Path, typer.Argument(metavar="PATH", help="The data folder of one node, a folder of snapshots, or one file.")
+]
+SnapshotFile = Annotated[Path, typer.Argument(metavar="FILE", help="The snapshot.")]
+
+SAVE_TIMEOUT_MS = 60_000
+_COLUMNS = ("file", "term", "index", "bytes", "chunks", "cluster", "members")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    group = typer.Typer(help="Take, check and restore snapshots.", no_args_is_help=True)
+    group.command("list")(list_snapshots)
+    for command in (verify, save, restore):
+        group.command()(command)
+    app.add_typer(group, name="snapshot")
+
+
+def list_snapshots(place: Place, as_json: AsJson = False) -> None:
+    """Show the snapshots of a data folder; their contents are not checked."""
+    rows = [_describe(reader) for reader in _readers(place)]
+    if as_json:
+        print_json({"snapshots": rows})
+        return
+    cells = [[_cell(row[name]) for name in _COLUMNS] for row in rows]
+    console = Console()
+    if console.is_terminal:
+        table = Table(*_COLUMNS)
+        for row in cells:
+            table.add_row(*row)
+        console.print(table)
+        return
+    for line in [list(_COLUMNS), *cells]:
+        print("  ".join(line))
+
+
+def verify(place: Place, as_json: AsJson = False) -> None:
+    """Check every byte of one snapshot, or of all in a data folder, and change nothing.
+
+    Ends with 0 if they are good, 15 for damage, 16 for what cannot be read.
+    """
+    rows = []
+    for reader in _readers(place):
+        reader.verify()
+        rows.append(_describe(reader))
+        if not as_json:
+            print(f"good: {reader.path}: index {reader.snapshot.index}, {reader.trailer.file_bytes} bytes")
+    if as_json:
+        print_json({"good": rows})
+    elif not rows:
+        print("no snapshots")
+
+
+def save(
+    node: Annotated[int | None, typer.Option("--node", help="The node to take it. Default: any.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Copy the snapshot to this file, and check the copy.")] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    timeout_ms: TimeoutMs = SAVE_TIMEOUT_MS,
+    as_json: AsJson = False,
+) -> None:
+    """Let a running node take a snapshot now; returns when it is durable and shows its file."""
+    manifest = load_running(data_dir)
+    chosen = manifest.members[0].node_id if node is None else node
+    if chosen not in {member.node_id for member in manifest.members}:
+        raise ConfigError(f"node {chosen} is not one of the cluster in {data_dir}; see `raftactors status`")
+    if to is not None and to.exists():
+        raise ConfigError(f"{to} exists; name a new file")
+    addresses = list(manifest.client_addresses.values())
+    with Client(addresses, cluster_id=manifest.cluster_id, timeout_ms=timeout_ms) as client:
+        client.status()  # The nodes tell who they are.
+        document: dict[str, Any] = client.admin("snapshot", node=chosen, timeout_ms=timeout_ms)
+    folder = data_dir / f"node-{chosen}" / "data" / SNAPSHOT_FOLDER
+    file = next(path for path in sorted(folder.iterdir()) if _index_of(path) == document["index"])
+    if to is not None:
+        shutil.copyfile(file, to)
+        reader = open_snapshot_file(ReadOnlyFiles(), to)
+        try:
+            reader.verify()
+        finally:
+            reader.close()
+        file = to
+    if as_json:
+        print_json({"node_id": chosen, "index": document["index"], "file": str(file)})
+    else:
+        print(f"{file}: index {document['index']}")
+
+
+def restore(
+    file: SnapshotFile,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The data folder to make; new or empty.")],
+    nodes: Annotated[int, typer.Option("--nodes", min=1, max=NODES_MAX, help="Number of nodes.")] = 3,
+    application: Annotated[
+        str, typer.Option("--app", metavar="MODULE:CLASS", help="The application whose state it is.")
+    ] = KEY_VALUE,
+    as_json: AsJson = False,
+) -> None:
+    """Make the data folder of a new cluster, with a new cluster id, that begins with the state of a snapshot."""
+    made = restore_cluster(file, folder, nodes=nodes, application=refer_to(application, search_in=(str(Path.cwd()),)))
+    if as_json:
+        print_json(made._asdict())
+    else:
+        print(f"cluster {made.cluster_id}: {nodes} nodes at index {made.index}")
+        print(f"start it with `raftactors up --data-dir {folder}`")
+
+
+def _readers(place: Path) -> list[SnapshotReader]:
+    """The snapshots at a place, each open with a header and a trailer that hold, the oldest first."""
+    if place.is_file():
+        return [open_snapshot_file(ReadOnlyFiles(), place)]
+    folder = place / SNAPSHOT_FOLDER if (place / SNAPSHOT_FOLDER).is_dir() else place
+    try:
+        names = [path for path in folder.iterdir() if parse_snapshot_name(path.name)]
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be read: {error.strerror}; name a node's data folder") from error
+    return [open_snapshot_file(ReadOnlyFiles(), path) for path in sorted(names, key=_index_of)]
+
+
+def _index_of(path: Path) -> int:
+    parsed = parse_snapshot_name(path.name)
+    return -1 if parsed is None else parsed[1]
+
+
+def _describe(reader: SnapshotReader) -> dict[str, Any]:
+    snapshot = reader.snapshot
+    conf = snapshot.conf_state
+    return {
+        "file": str(reader.path),
+        "term": snapshot.term,
+        "index": snapshot.index,
+        "bytes": reader.trailer.file_bytes,
+        "chunks": reader.trailer.chunks,
+        "cluster": reader.header.cluster_id,
+        "members": sorted({*conf.voters, *conf.voters_outgoing, *conf.learners, *conf.learners_next}),
+    }
+
+
+def _cell(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,28 @@
+"""Failing syncs, full disks and short writes, one call at a time, on real processes (RELIABILITY D4, D5)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.durability.io_faults import KINDS, half_then_no_space, no_name, run, short_write, sync_fails
+
+pytestmark = pytest.mark.usefixtures("preload_shim")
+
+SAMPLE = [sync_fails(3), sync_fails(12), half_then_no_space(8), short_write(7), no_name(3)]
+
+
+@pytest.mark.timeout(120)
+def test_a_sample_of_faults() -> None:
+    outcome = run(SAMPLE)
+    assert outcome.clean, outcome.as_dict()
+    assert outcome.ends["sync fails: SYNC_FAILED"] == 2
+    assert outcome.oracle.acknowledgements > 0
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fault_at_each_of_the_first_hundred_calls(kind: object) -> None:
+    assert callable(kind)
+    outcome = run(kind(at) for at in range(1, 101))
+    assert outcome.clean, outcome.as_dict()

@@ -1,0 +1,56 @@
+"""Power cuts on real file systems lose nothing that was acknowledged (RELIABILITY A3)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.durability.power_cuts import LoopDisk, run
+from tests.durability.shim import planted_command
+
+pytestmark = pytest.mark.usefixtures("loop_disks")
+
+
+@pytest.mark.timeout(120)
+def test_two_power_cuts() -> None:
+    outcome = run(2)
+    assert outcome.clean, outcome.as_dict()
+    assert outcome.account.acknowledged > 0
+
+
+@pytest.mark.timeout(120)
+def test_nodes_that_never_sync_lose_what_they_acknowledged() -> None:
+    outcome = run(1, nodes=1, command=planted_command("never_syncs"))
+    assert outcome.account.lost > 0
+
+
+def test_a_cut_takes_what_was_not_synced_and_leaves_no_device(tmp_path: Path) -> None:
+    with LoopDisk(tmp_path / "disk") as disk:
+        kept, lost = disk.mount_point / "kept", disk.mount_point / "lost"
+        with kept.open("wb") as file:
+            file.write(b"kept")
+            file.flush()
+            _sync(file.fileno(), disk.mount_point)
+        lost.write_bytes(b"lost")
+        disk.cut()
+        disk.mount()
+        assert kept.read_bytes() == b"kept"
+        assert not lost.exists()
+        device = disk.device
+    assert not Path(f"/sys/block/{Path(device).name}/loop/backing_file").exists()
+
+
+def _sync(descriptor: int, folder: Path) -> None:
+    os.fsync(descriptor)
+    opened = os.open(folder, os.O_RDONLY)
+    os.fsync(opened)
+    os.close(opened)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+def test_a_hundred_power_cuts() -> None:
+    outcome = run(100)
+    assert outcome.clean, outcome.as_dict()
