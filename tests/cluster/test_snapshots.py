@@ -138,3 +138,33 @@ def test_heartbeats_do_not_wait_behind_a_transfer(mebibytes: int) -> None:
     print(f"{mebibytes} MiB: {len(took)} reads, median {slowest[len(took) // 2]:.1f} ms, slowest {slowest[-1]:.1f} ms")
     assert same_leader, "the followers missed heartbeats"
     assert len(took) > 5
+
+
+def test_a_transfer_survives_the_death_of_either_side() -> None:
+    slow = Limits(
+        snapshot_entries=30, trailing_entries=1, snapshot_chunk_bytes=16_384, snapshot_bytes_per_second=1_500_000
+    )
+    with cluster_of(3, slow) as (cluster, client):
+        leader = cluster.wait_leader()
+        victim, other = (node for node in cluster.nodes if node != leader)
+        cluster.kill(victim)
+        fill(client, 0, 50, size=100_000)
+        snapshots = [client.admin("snapshot", node=node)["index"] for node in (leader, other)]
+        wait_for("compaction", lambda: status(client, other)["first_index"] > min(snapshots) - 5)
+
+        def is_receiving() -> bool:
+            receiving = status(client, victim)["snapshot_transfers"]["receiving"]
+            return receiving is not None and receiving["received_bytes"] > 300_000
+
+        cluster.restart(victim)
+        wait_for("the first half", is_receiving)
+        cluster.kill(victim)
+        cluster.restart(victim)
+        wait_for("the transfer that goes on", is_receiving)
+        assert status(client, victim)["applied"] < 50
+        cluster.kill(cluster.wait_leader())
+        wait_for("the snapshot", lambda: status(client, victim)["applied"] >= min(snapshots))
+        fill(client, 100, 2)
+        cluster.restart(leader)
+        found = digests(client, 3)
+        assert len({document["state_digest"] for document in found}) == 1, found

@@ -42,7 +42,7 @@ _INTERVALS = {
 """Election timeouts between two strikes of a fault at full strength, on average."""
 
 
-_CALLS_BEFORE_CUT = (0, 1, 1, 1, 1, 2, 3, 5, 8)
+_CALLS_BEFORE_CUT = (0, 0, 0, 1, 1, 1, 1, 2, 3, 5, 8)
 """Calls to the disk before a write is cut off; one, so that what was written is not synced, is the worst."""
 
 
@@ -167,7 +167,7 @@ class Nemesis:
         # Most of the time nothing is being written and nobody is elected; but those are the moments worth striking.
         dice, doom = self._rngs[kind].random(), partial(self._end_now, kind, node_id, power=power)
         if dice < 0.2:
-            process.doom_as_leader = doom
+            process.doom_as_leader = partial(self._end_and_return, kind, node_id, power=power)
         elif dice < 0.65 and not process.storage.writing:
             process.doom = doom
         else:
@@ -179,6 +179,19 @@ class Nemesis:
             longest = rng.choice((0.2, 1.0, 4.0))
             delay_us = round(rng.uniform(0.02, longest) * self._world.plan.election_us)
             self._world.schedule.after(delay_us, "start", node_id, self._world.start, node_id)
+
+    def _end_and_return(self, kind: str, node_id: int, *, power: bool) -> None:
+        """A new leader goes down, and asks for votes again before anybody else does."""
+        world, rng = self._world, self._rngs[kind]
+        if world.crash(node_id, power=power, after_calls=rng.choice(_CALLS_BEFORE_CUT)):
+            delay_us = rng.randrange(world.plan.election_us // 4)
+            world.schedule.after(delay_us, "start", node_id, world.start, node_id)
+            world.schedule.after(2 * delay_us + 1, "campaign again", node_id, self._campaign_at, node_id)
+
+    def _campaign_at(self, node_id: int) -> None:
+        process = self._world.processes.get(node_id)
+        if process is not None and self._world.faulty:
+            process.run("campaign", process.raw.campaign, ())
 
     def cuts_recovery(self) -> int:
         """After how many calls to the disk the power goes again during a start; -1 if it does not."""
@@ -251,9 +264,7 @@ class Nemesis:
 
     def _campaign(self) -> None:
         for _ in range(self._rngs["campaign"].choice((1, 2, 3))):
-            process = self._any("campaign")
-            if process is not None:
-                process.run("campaign", process.raw.campaign, ())
+            self._campaign_at(self._rngs["campaign"].choice(self._world.plan.nodes))
 
     def _forget(self) -> None:
         process = self._any("forget")
