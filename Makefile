@@ -41,7 +41,7 @@ coverage-pure:
 	@.venv/bin/coverage run -m pytest -p no:cacheprovider $(PURE_TESTS) --ignore tests/simulation/test_mutants.py
 
 coverage-rest:
-	@.venv/bin/coverage run -m pytest -p no:cacheprovider $(addprefix --ignore ,$(PURE_TESTS))
+	@.venv/bin/coverage run -m pytest -p no:cacheprovider $(addprefix --ignore=,$(PURE_TESTS))
 
 test-nightly: .venv/installed-dev
 	@$(PYTEST) -m nightly

@@ -44,7 +44,7 @@ def test_every_fault_strikes_and_every_role_is_taken_in_a_few_seeds() -> None:
         struck.update(name for name, number in simulate(seed).coverage.items() if number)
     always_in_force = {"skew", "batching", "expiry"}
     assert set(FAULT_KINDS) - always_in_force <= struck
-    assert {"role candidate leader", "role leader follower", "snapshot_restored", "torn_batch"} <= struck
+    assert {"role candidate leader", "role leader follower", "snapshot_restored", "write_cut"} <= struck
     assert {"definite_failure", "unknown_outcome", "session_expired", "client_retry"} <= struck
 
 

@@ -81,7 +81,7 @@ _WORK = (
     "snapshot_restored",
     "torn_batch",
     "membership_change",
-    "stranded_by_removal",
+    "stranded_by_change",
 )
 
 
