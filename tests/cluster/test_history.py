@@ -164,7 +164,9 @@ def test_the_configuration_beside_the_folder(tmp_path: Path) -> None:
         assert [c.status.name for s in history.steps(3) for c in s.commands] == ["ARGUMENTS"] * 3
         assert not any("limits" in text for text in history.warnings)
     configure(written.folder, "a_bank_that_is_gone:Bank")
-    with pytest.raises(ApplicationMismatchError, match="is the data folder of a_bank_that_is_gone:Bank, not of") as error:
+    with pytest.raises(
+        ApplicationMismatchError, match="is the data folder of a_bank_that_is_gone:Bank, not of"
+    ) as error:
         History(written.folder, KEY_VALUE)
     assert error.value.exit_code is ExitCode.APPLICATION_MISMATCH
     with pytest.raises(ApplicationUnknownError):
