@@ -209,6 +209,15 @@ class Consensus(BatchActor):
                     self._change_membership(entry)
             self._step_own(message)
 
+    def _may_read(self) -> bool:
+        """Whether the core may be asked: it answers a single voter at once, with whatever commit index it has.
+
+        After a start that may lie below what was confirmed before, so the first commit of the term is waited for.
+        """
+        raft = self._raft.raft
+        single = raft.role is Role.LEADER and raft.tracker.is_singleton
+        return not single or raft.has_committed_in_term()
+
     def _step_own(self, message: Message) -> None:
         for response in message.responses:
             if response.to == self._node_id:
@@ -269,7 +278,7 @@ class Consensus(BatchActor):
             self._refuse_for_disk()
         if self._proposals:
             self._propose()
-        if self._read_frames:
+        if self._read_frames and self._may_read():
             waiting, self._read_frames = self._read_frames, []
             self._raft.read_index(self._reads.begin(waiting, self._ticks))
         while self._raft.has_ready():

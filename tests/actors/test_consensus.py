@@ -34,7 +34,7 @@ from raftactors.core.config import RaftConfig
 from raftactors.core.messages import Message, MessageType
 from raftactors.core.raw_node import RawNode
 from raftactors.core.storage import MemoryStorage
-from raftactors.core.types import Entry
+from raftactors.core.types import Entry, Role
 
 NOW_MS = 1_700_000_000_000
 
@@ -275,3 +275,20 @@ def test_an_answer_at_a_term_that_is_not_durable_waits_even_without_work_for_the
     rig.tell(AppendsDone([first.message]))
     rig.tell(PeerMessages([Message(MessageType.HEARTBEAT, to=1, sender=2, term=9)]))
     assert len(of(Outbound, rig.took(rig.boxes.transport))) == 1
+
+
+def test_a_single_node_answers_no_query_before_it_has_committed_in_its_term() -> None:
+    rig = Rig()
+    rig.tell(Tick())
+    rig.work()
+    for _ in range(60):
+        if rig.actor._raft.raft.role is Role.LEADER:
+            break
+        rig.tell(Tick())
+        appends = of(AppendWork, rig.took(rig.boxes.storage))
+        rig.tell(AppendsDone([work.message for work in appends if isinstance(work, AppendWork)]))
+    rig.tell(Reads([frame(1)]))
+    assert of(ReadsReady, rig.took(rig.boxes.application)) == []
+    appends = of(AppendWork, rig.took(rig.boxes.storage))
+    rig.tell(AppendsDone([work.message for work in appends if isinstance(work, AppendWork)]))
+    assert [ready for ready in rig.took(rig.boxes.application) if isinstance(ready, ReadsReady)] != []
