@@ -101,8 +101,9 @@ class _Recovery:
         names = self._segment_names()
         previous: Scan | None = None
         previous_content = b""
-        for position, name in enumerate(names):
-            is_last = position == len(names) - 1
+        position = 0
+        while position < len(names):
+            name, is_last = names[position], position == len(names) - 1
             content, header = self._read(name)
             self._check_place(name, header, previous)
             if previous is not None and not _is_finished(previous_content, previous):
@@ -112,6 +113,10 @@ class _Recovery:
             self._batches += scan.batches
             self._last_batch = scan.last_batch or self._last_batch
             previous, previous_content = scan, content
+            position += 1
+            if scan.sealed is not None and position == len(names):
+                # A node that writes while its log is read has begun the next segment since the names were listed.
+                names += [later for later in self._segment_names() if later > name]
         assert previous is not None  # There is at least one segment, see _segment_names.
         recovered = self._decide_tail(previous, previous_content, len(names))
         self._check_beginning()

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from raftactors.actors.base import BatchActor
 from raftactors.actors.consensus_snapshots import ConsensusSnapshots
-from raftactors.actors.disk_health import DiskHealth, DiskState
+from raftactors.actors.disk_duty import DiskDuty
+from raftactors.actors.leader_silence import LeaderSilence
 from raftactors.actors.mailbox import Lane, Mailbox
 from raftactors.actors.messages import (
     AdminRequest,
@@ -46,9 +47,6 @@ from raftactors.core.types import APPEND_THREAD, APPLY_THREAD, Entry, EntryType,
 from raftactors.errors import ConfChangeError, ProposalDropped, StepLocalMessageError, StepPeerNotFoundError
 
 log = logging.getLogger("raftactors.node")
-
-FULL_STANDS_AFTER = 4
-"""Election timeouts without a leader after which a node with a full disk stands for election."""
 
 
 class Neighbours(NamedTuple):
@@ -90,10 +88,10 @@ class Consensus(BatchActor):
         self._to = neighbours
         self._wall_clock_ns = wall_clock_ns
         self._soft = SoftState(0, Role.FOLLOWER)
-        # An append that takes two election timeouts has kept the followers waiting for long enough.
-        self._disk = DiskHealth(stall_ticks=2 * config.timing.election_ticks)
-        self._handover_ticks = 0
-        self._leads_unwell = False
+        self._disk = DiskDuty(
+            node_id=config.node_id, raft=raft, timing=config.timing, transfer_target=self._transfer_target
+        )
+        self._leader_silence = LeaderSilence(raft)
         self._durable_term = log.initial_state()[0].term
         self._ticks = 0
         self._now_ms = 0
@@ -131,8 +129,9 @@ class Consensus(BatchActor):
     def _on_tick(self, tick: Tick) -> None:
         tick.waiting = False
         self._ticks += 1
-        self._heed_disk()
+        self._disk.tick()
         self._raft.tick()
+        self._leader_silence.tick()
         # A read round whose messages were lost is never repeated by Raft; its clients are told to ask again.
         lost = self._reads.give_up(before_tick=self._ticks - self._config.timing.election_ticks)
         if lost:
@@ -140,50 +139,12 @@ class Consensus(BatchActor):
         self._report()
 
     def _on_disk_space(self, space: DiskSpace) -> None:
-        if space.is_full:
-            log.error("node %d: the disk is full: the node takes no writes until there is space", self._node_id)
-        else:
-            log.warning("node %d: the disk has space again", self._node_id)
-        self._disk.is_full = space.is_full
+        self._disk.set_full(space.is_full)
         self._report()
-
-    def _heed_disk(self) -> None:
-        """Hand leadership over when the disk fills up or stalls, and stand for no election until it is well.
-
-        The node still hears, follows and votes, as far as its disk lets the votes out. A node with a full disk stands
-        after all when nobody leads for long: with the disks of a majority full there are still reads to be answered.
-        """
-        state, raft, patience_ticks = self._disk.state(self._ticks), self._raft.raft, self._config.timing.election_ticks
-        unwell = state is not DiskState.OK and not raft.tracker.is_singleton
-        if raft.role is not Role.LEADER:
-            long = raft.election_elapsed_ticks >= FULL_STANDS_AFTER * patience_ticks
-            self._raft.abstain(unwell and not (long and state is DiskState.FULL))
-        if raft.role is not Role.LEADER or not unwell:
-            self._handover_ticks = 0
-            self._leads_unwell = unwell
-            return
-        # Who was elected although its disk is full was the last choice; another handover would go in circles.
-        target = 0 if self._leads_unwell and state is DiskState.FULL else self._transfer_target()
-        if target and not self._handover_ticks:
-            log.error("node %d: the disk is %s: leadership goes to node %d", self._node_id, state, target)
-            self._raft.transfer_leader(target)
-        if self._handover_ticks >= patience_ticks:
-            # Whoever was to take over did not: the others find a leader when no more heartbeats come.
-            self._raft.step_down()
-        self._handover_ticks += bool(target)
-
-    def _disk_refuses(self, message: Message) -> bool:
-        """Whether the disk is in no state for this message; for its sender it is lost on the way and sent again.
-
-        A full disk still takes the empty entry of a new leader, without which there are no reads.
-        """
-        if self._disk.state(self._ticks) is not DiskState.FULL:
-            return False
-        return message.type == MessageType.SNAP or any(entry.data for entry in message.entries)
 
     def _on_peers(self, inbound: PeerMessages) -> None:
         for message in inbound.messages:
-            if self._disk_refuses(message):
+            if self._disk.refuses(message):
                 continue
             forwarded = message.type == MessageType.PROP and self._soft.role is Role.LEADER
             try:
@@ -288,16 +249,12 @@ class Consensus(BatchActor):
             self._draining = None
 
     def _refuse_for_disk(self) -> None:
-        """Send clients on to the leader, or away for a while, with what this node could not finish now.
-
-        A full disk takes no writes. A node that follows with a disk that is full or stalled falls behind, so reads
-        would wait in vain for what it does not get to apply; a leader still answers them.
-        """
-        state, leads = self._disk.state(self._ticks), self._raft.raft.role is Role.LEADER
+        """Send clients on to the leader, or away for a while, with what this node's disk could not finish now."""
+        leads = self._raft.raft.role is Role.LEADER
         refused: list[ClientFrame] = []
-        if state is DiskState.FULL or (state is DiskState.STALLED and not leads):
+        if not self._disk.takes_proposals(leads=leads):
             refused, self._proposals = self._proposals, []
-        if state is not DiskState.OK and not leads:
+        if not self._disk.takes_reads(leads=leads):
             refused, self._read_frames = refused + self._read_frames, []
         if refused:
             self._to.gateway.tell(Refused([frame.pending_id for frame in refused], busy=leads), Lane.STORAGE)
@@ -336,7 +293,7 @@ class Consensus(BatchActor):
         if outbound:
             append = self._send(outbound, append)
         if append is not None:
-            self._disk.handed_out(self._ticks)
+            self._disk.handed_out()
             self._to.storage.tell(AppendWork(append), Lane.STORAGE)
         if apply is not None:
             self._to.application.tell(ApplyWork(apply), Lane.STORAGE)
@@ -379,8 +336,9 @@ class Consensus(BatchActor):
             leader_id=self._soft.leader_id,
             commit_index=raft.log.committed,
             last_index=raft.log.last_index(),
-            disk=self._disk.state(self._ticks).value,
+            disk=self._disk.state.value,
             first_index=self._log.first_index(),
+            leader_silence_ticks_max=self._leader_silence.ticks_max,
         )
         self._to.monitor.tell(report, Lane.CONTROL)
 

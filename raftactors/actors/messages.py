@@ -129,7 +129,10 @@ class Applied(NamedTuple):
 
 
 class RaftReport(NamedTuple):
-    """What consensus publishes of itself for the status document."""
+    """What consensus publishes of itself for the status document.
+
+    `leader_silence_ticks_max`: the most ticks that passed without a message of the present leader; 0 on the leader.
+    """
 
     role: str
     term: int
@@ -138,6 +141,7 @@ class RaftReport(NamedTuple):
     last_index: int
     disk: str = "ok"
     first_index: int = 1
+    leader_silence_ticks_max: int = 0
 
 
 class TransportReport(NamedTuple):

@@ -138,6 +138,7 @@ class Monitor(BatchActor):
             "role": self._raft.role,
             "term": self._raft.term,
             "leader_id": self._raft.leader_id,
+            "leader_silence_ticks_max": self._raft.leader_silence_ticks_max,
             "commit": self._raft.commit_index,
             "applied": self._applied.applied_index,
             "first_index": self._raft.first_index,

@@ -7,7 +7,8 @@ import random
 from pathlib import Path
 from typing import cast
 
-from raftactors.actors.consensus import FULL_STANDS_AFTER, Consensus, Neighbours
+from raftactors.actors.consensus import Consensus, Neighbours
+from raftactors.actors.disk_duty import FULL_STANDS_AFTER
 from raftactors.actors.mailbox import Batch, Mailbox
 from raftactors.actors.messages import (
     AppendsDone,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,22 @@ def test_a_snapshot_is_taken_on_demand() -> None:
             client.admin("snapshots", node=1)
 
 
-def reads_beside_a_transfer(mebibytes: int) -> tuple[list[float], bool]:
-    """Bring a member back by a snapshot of this size; returns how long each linearizable read took meanwhile, in ms.
+@dataclass
+class BesideTransfer:
+    """What went on while a snapshot travelled: reads, and the longest silence of the leader at each follower."""
 
-    Such a read waits for one round of heartbeats, so it takes as long as they are late. Also returned is whether the
-    leader stayed the same.
+    read_ms: list[float] = field(default_factory=list)
+    silence_ticks: dict[int, int] = field(default_factory=dict)
+    same_leader: bool = False
+
+
+def run_beside_a_transfer(mebibytes: int) -> BesideTransfer:
+    """Bring a member back by a snapshot of this size, and read meanwhile.
+
+    A linearizable read waits for one round of heartbeats, so it takes as long as they are late; what the followers
+    saw of the leader they tell themselves.
     """
-    value, count = b"v" * 65_536, mebibytes * 16
+    value, count, found = b"v" * 65_536, mebibytes * 16, BesideTransfer()
     limits = Limits(snapshot_entries=20, trailing_entries=1, trailing_bytes=1, snapshot_bytes_per_second=32 * 2**20)
     with cluster_of(3, limits) as (cluster, client):
         leader = cluster.wait_leader()
@@ -119,25 +129,31 @@ def reads_beside_a_transfer(mebibytes: int) -> tuple[list[float], bool]:
         wait_for("compaction", lambda: status(client, leader)["first_index"] > held - 5)
         term = status(client, leader)["term"]
         cluster.restart(victim)
-        took: list[float] = []
 
         def read_until_installed() -> bool:
             started = time.perf_counter()
             client.query("get", "none")
-            took.append((time.perf_counter() - started) * 1_000)
+            found.read_ms.append((time.perf_counter() - started) * 1_000)
             return bool(status(client, victim)["applied"] >= held)
 
         wait_for("the snapshot", read_until_installed)
-        return took, status(client, leader)["term"] == term
+        followers = [node for node in cluster.nodes if node != leader]
+        found.silence_ticks = {node: status(client, node)["leader_silence_ticks_max"] for node in followers}
+        found.same_leader = status(client, leader)["term"] == term
+    return found
 
 
 @pytest.mark.parametrize("mebibytes", [16, pytest.param(256, marks=[pytest.mark.nightly, pytest.mark.timeout(900)])])
 def test_heartbeats_do_not_wait_behind_a_transfer(mebibytes: int) -> None:
-    took, same_leader = reads_beside_a_transfer(mebibytes)
-    slowest = sorted(took)
-    print(f"{mebibytes} MiB: {len(took)} reads, median {slowest[len(took) // 2]:.1f} ms, slowest {slowest[-1]:.1f} ms")
-    assert same_leader, "the followers missed heartbeats"
-    assert len(took) > 5
+    found = run_beside_a_transfer(mebibytes)
+    slowest = sorted(found.read_ms)
+    print(
+        f"{mebibytes} MiB: {len(slowest)} reads, median {slowest[len(slowest) // 2]:.1f} ms, slowest "
+        f"{slowest[-1]:.1f} ms; longest silence of the leader, in ticks of {QUICK.tick_ms} ms: {found.silence_ticks}"
+    )
+    assert found.same_leader, "the followers missed heartbeats"
+    assert len(slowest) > 5
+    assert all(0 < ticks < QUICK.election_ticks for ticks in found.silence_ticks.values()), found.silence_ticks
 
 
 def test_a_transfer_survives_the_death_of_either_side() -> None:

@@ -2,7 +2,8 @@
 
 A sync that fails must end the process within a second, with its own exit code, without another try and without an
 acknowledgement of anything it was to cover. A disk that is full, or writes only half of what it was given, must lose
-nothing either; the node ends in order or goes on. Afterwards the node must serve again without repair.
+nothing either; the node ends in order or goes on. A call that a signal interrupted is made again. Afterwards the node
+must serve again without repair.
 
 Run as a script for the long version: python tests/durability/io_faults.py --calls 60
 """
@@ -78,7 +79,29 @@ def no_name(at: int) -> Fault:
     return Fault("no room for a name", NAMES, at, FAIL, errno.ENOSPC, frozenset({ExitCode.DATA_UNREADABLE, None}))
 
 
-KINDS = (sync_fails, no_space, half_then_no_space, short_write, no_name)
+def interrupted_write(at: int) -> Fault:
+    return Fault("interrupted write", WRITE, at, FAIL, errno.EINTR, frozenset({None}))
+
+
+def interrupted_sync(at: int) -> Fault:
+    """Not a failed sync: nothing was tried yet, so the process has to try."""
+    return Fault("interrupted sync", SYNC, at, FAIL, errno.EINTR, frozenset({None}))
+
+
+def interrupted_name(at: int) -> Fault:
+    return Fault("interrupted open", NAMES, at, FAIL, errno.EINTR, frozenset({None}))
+
+
+KINDS = (
+    sync_fails,
+    no_space,
+    half_then_no_space,
+    short_write,
+    no_name,
+    interrupted_write,
+    interrupted_sync,
+    interrupted_name,
+)
 
 
 @dataclass
@@ -148,8 +171,8 @@ def _suffer(fault: Fault, cluster: LocalCluster, control: Control, load: Load, o
     outcome.ends[f"{fault.name}: {'goes on' if code is None else ExitCode(code).name}"] += 1
     if code not in fault.ends_with:
         outcome.wrong.append(f"{fault.name} at call {fault.at}: exit code {code}")
-    if control["syncs_after"] and fault.call_class == SYNC:
-        outcome.wrong.append(f"{fault.name} at call {fault.at}: the file was synced again")
+    if fault.call_class == SYNC and bool(control["syncs_after"]) != (fault.error == errno.EINTR):
+        outcome.wrong.append(f"{fault.name} at call {fault.at}: {control['syncs_after']} more syncs of the file")
     if code is not None:
         ended_ms = (time.monotonic_ns() - control["fired_ns"]) / 1e6
         outcome.slowest_end_ms = max(outcome.slowest_end_ms, ended_ms)

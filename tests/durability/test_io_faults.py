@@ -1,14 +1,31 @@
-"""Failing syncs, full disks and short writes, one call at a time, on real processes (RELIABILITY D4, D5)."""
+"""Failing syncs, full disks, short writes, interrupted calls, one at a time, on real processes (RELIABILITY D4, D5)."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.durability.io_faults import KINDS, half_then_no_space, no_name, run, short_write, sync_fails
+from tests.durability.io_faults import (
+    KINDS,
+    half_then_no_space,
+    interrupted_sync,
+    interrupted_write,
+    no_name,
+    run,
+    short_write,
+    sync_fails,
+)
 
 pytestmark = pytest.mark.usefixtures("preload_shim")
 
-SAMPLE = [sync_fails(3), sync_fails(12), half_then_no_space(8), short_write(7), no_name(3)]
+SAMPLE = [
+    sync_fails(3),
+    sync_fails(12),
+    half_then_no_space(8),
+    short_write(7),
+    no_name(3),
+    interrupted_write(9),
+    interrupted_sync(6),
+]
 
 
 @pytest.mark.timeout(120)

@@ -13,9 +13,9 @@ from raftactors.core.types import ConfState, Entry, HardState, Snapshot
 from raftactors.errors import CorruptSnapshotError, CorruptWalError, ExitCode, NoDataFolderError, StorageError
 from raftactors.storage import OpenedStorage, WalBatch, open_data_dir
 from raftactors.storage.identity import Identity
-from raftactors.storage.reading import ATTEMPTS_MAX, _recover, read_history
+from raftactors.storage.reading import ATTEMPTS_MAX, _QuietFiles, _recover, read_history
 from raftactors.storage.record import LogEnd
-from raftactors.storage.recovery import Recovered
+from raftactors.storage.recovery import Recovered, recover
 from raftactors.storage.snapshot_file import SnapshotHeader
 from raftactors.storage.snapshots import SnapshotFolder
 
@@ -123,6 +123,24 @@ def test_a_log_that_never_stands_still(node: OpenedStorage, tmp_path: Path) -> N
 
     with pytest.raises(StorageError, match=f"changed {ATTEMPTS_MAX} times"):
         read_history(tmp_path / "data", read_once=racing)
+
+
+def test_the_log_goes_on_to_the_next_segment_while_it_is_read(node: OpenedStorage, tmp_path: Path) -> None:
+    """A writer that begins a segment after each listing of the names is followed to the end of its log."""
+    rotations = iter(range(3))
+
+    class Racing(_QuietFiles):
+        def listdir(self, path: Path) -> list[str]:
+            names = super().listdir(path)
+            if next(rotations, None) is not None:
+                segments = node.wal.stats.segments
+                while node.wal.stats.segments == segments:
+                    node.wal.append([WalBatch(None, [Entry(1, node.wal.stats.entries + 1, b"x" * 3_000)])])
+            return names
+
+    log = recover(Racing(), tmp_path / "data" / "wal", cluster_id=CLUSTER_ID, node_id=1).log
+    assert node.wal.stats.segments == len(log.segments) - 1 == 3
+    assert [entry.index for entry in log.entries] == list(range(1, node.wal.stats.entries + 1))
 
 
 def test_reading_beside_a_writer(node: OpenedStorage, tmp_path: Path) -> None:
