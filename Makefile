@@ -12,8 +12,9 @@ PYTEST := .venv/bin/python -m pytest
 demo: .venv/installed
 	@.venv/bin/python examples/demo.py
 
+# As many processes as there are processors; see tests/conftest.py for what stays together.
 test: lint
-	@$(PYTEST)
+	@$(PYTEST) --numprocesses logical --maxprocesses 8 --dist loadgroup
 
 lint: .venv/installed-dev
 	@.venv/bin/ruff check --quiet .

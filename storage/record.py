@@ -67,6 +67,12 @@ class RecordType(IntEnum):
     SNAPSHOT_TAKEN = 6
 
 
+# Plain numbers: looking a member up in an enumeration costs as much as packing a record.
+_HARD_STATE_TYPE, _SNAPSHOT_TYPE, _SNAPSHOT_TAKEN_TYPE, _BATCH_END_TYPE = map(
+    int, (RecordType.HARD_STATE, RecordType.SNAPSHOT, RecordType.SNAPSHOT_TAKEN, RecordType.BATCH_END)
+)
+
+
 class WalBatch(NamedTuple):
     """What one append asks to make durable: a snapshot taken over first, then the entries, then the hard state.
 
@@ -157,10 +163,11 @@ def padded(length: int) -> int:
     return (length + 7) & ~7
 
 
-def encode_record(kind: int, body: bytes, place: Place) -> bytes:
-    """One record with its padding."""
-    start = place.salt ^ place.offset
-    head = _HEADER.pack(RECORD_MAGIC, kind, place.flags, len(body), place.number, crc32c(body, start))
+def encode_record(kind: int, body: bytes, place: Place, offset: int) -> bytes:
+    """One record of the batch at `place` with its padding; the record itself begins at `offset`."""
+    salt, _, number, _, flags = place
+    start = salt ^ offset
+    head = _HEADER.pack(RECORD_MAGIC, kind, flags, len(body), number, crc32c(body, start))
     return head + _CRC.pack(crc32c(head, start)) + body + _PADDING[len(body) & 7]
 
 
@@ -172,46 +179,41 @@ def encode_batch(batches: Sequence[WalBatch], place: Place, end: LogEnd) -> Enco
     """
     parts: list[bytes] = []
     offset = place.offset
-    entry_count = records = 0
+    entry_count = 0
     hard_state: HardState | None = None
     snapshot: Snapshot | None = None
-    vouched: list[Snapshot] = []
-
-    def vouch(kind: RecordType, what: Snapshot) -> None:
-        nonlocal offset, records
-        parts.append(encode_record(kind, encode_snapshot(what), place._replace(offset=offset)))
-        offset += len(parts[-1])
-        records += 1
-        vouched.append(what)
-
-    for batch in batches:
-        if batch.snapshot is not None:
-            snapshot = batch.snapshot
+    vouched: tuple[Snapshot, ...] = ()
+    for new_hard_state, entries, taken_over, taken in batches:
+        if taken_over is not None:
+            snapshot = taken_over
             end = LogEnd(snapshot.term, snapshot.index)
-            vouch(RecordType.SNAPSHOT, snapshot)
-        if batch.entries:
-            offset = _put_entries(parts, batch.entries, place, offset, end.index)
-            end = LogEnd(batch.entries[-1].term, batch.entries[-1].index)
-            entry_count += len(batch.entries)
-        if batch.taken is not None:
-            if batch.taken.index > end.index:
-                raise InvariantViolation(f"snapshot {batch.taken.index} lies behind the last index {end.index}")
-            vouch(RecordType.SNAPSHOT_TAKEN, batch.taken)
-        if batch.hard_state is not None:
-            hard_state = batch.hard_state
-    records += entry_count
+            parts.append(encode_record(_SNAPSHOT_TYPE, encode_snapshot(snapshot), place, offset))
+            offset += len(parts[-1])
+            vouched += (snapshot,)
+        if entries:
+            offset = _put_entries(parts, entries, place, offset, end.index)
+            end = LogEnd(*entries[-1][:2])
+            entry_count += len(entries)
+        if taken is not None:
+            if taken.index > end.index:
+                raise InvariantViolation(f"snapshot {taken.index} lies behind the last index {end.index}")
+            parts.append(encode_record(_SNAPSHOT_TAKEN_TYPE, encode_snapshot(taken), place, offset))
+            offset += len(parts[-1])
+            vouched += (taken,)
+        if new_hard_state is not None:
+            hard_state = new_hard_state
+    records = entry_count + len(vouched)
     if hard_state is not None:
         if hard_state.commit > end.index:
             raise InvariantViolation(f"commit index {hard_state.commit} lies behind the last index {end.index}")
-        here = place._replace(offset=offset)
-        parts.append(encode_record(RecordType.HARD_STATE, _HARD_STATE.pack(*hard_state), here))
+        parts.append(encode_record(_HARD_STATE_TYPE, _HARD_STATE.pack(*hard_state), place, offset))
         records += 1
     if not records:
         return None
     parts.append(_ROOM_FOR_BATCH_END)
     content = bytearray().join(parts)
     chain = _seal(content, records, place, end)
-    return EncodedBatch(content, chain, end, entry_count, hard_state, snapshot, tuple(vouched))
+    return EncodedBatch(content, chain, end, entry_count, hard_state, snapshot, vouched)
 
 
 def _put_entries(parts: list[bytes], entries: Sequence[Entry], place: Place, offset: int, last: int) -> int:
@@ -248,13 +250,13 @@ def _put_entries(parts: list[bytes], entries: Sequence[Entry], place: Place, off
 
 def _seal(content: bytearray, records: int, place: Place, end: LogEnd) -> int:
     """Write the BATCH_END into the room left for it; returns the new chain value."""
-    position = len(content) - BATCH_END_BYTES
-    crc = batch_crc(memoryview(content)[:position], place.salt, place.offset)
-    sealed = BatchEnd(records, crc, len(content), end.term, end.index, 0)
-    chain = next_chain(sealed, place.chain)
-    body = _BATCH_END.pack(records, crc, len(content), end.term, end.index, chain)
-    here = place._replace(offset=place.offset + position)
-    content[position:] = encode_record(RecordType.BATCH_END, body, here)
+    salt, offset, _, chain, _ = place
+    length = len(content)
+    position = length - BATCH_END_BYTES
+    crc = crc32c(memoryview(content)[:position], salt ^ offset)
+    chain = crc32c(_BATCH_END_CHAINED.pack(records, crc, length, *end), chain)
+    body = _BATCH_END.pack(records, crc, length, *end, chain)
+    content[position:] = encode_record(_BATCH_END_TYPE, body, place, offset + position)
     return chain
 
 
@@ -303,7 +305,7 @@ def decode_hard_state(content: bytes, offset: int) -> HardState:
 
 def encode_segment_end(end: SegmentEnd, place: Place) -> bytes:
     """The last record of a full segment."""
-    return encode_record(RecordType.SEGMENT_END, _SEGMENT_END.pack(*end), place)
+    return encode_record(RecordType.SEGMENT_END, _SEGMENT_END.pack(*end), place, place.offset)
 
 
 def decode_segment_end(content: bytes, offset: int) -> SegmentEnd:

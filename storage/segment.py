@@ -161,9 +161,9 @@ def decode_segment_header(content: bytes, *, file: str, cluster_id: int, node_id
 
 
 def mark_offsets(stop: int) -> tuple[int, int]:
-    """Where the two marks behind a log that ends at `stop` lie."""
-    near = (stop + SECTOR_BYTES - 1) // SECTOR_BYTES * SECTOR_BYTES
-    return near, (near // BLOCK_BYTES + 1) * BLOCK_BYTES
+    """Where the two marks behind a log that ends at `stop` lie: at the next sector, and at the block behind that."""
+    near = (stop + SECTOR_BYTES - 1) & -SECTOR_BYTES
+    return near, (near & -BLOCK_BYTES) + BLOCK_BYTES
 
 
 def encode_marks(salt: int, mark: Mark, stop: int) -> bytes:

@@ -100,6 +100,7 @@ class Wal:
         self._descriptor = files.open(folder / position.header.name)
         self._usable = True
         self.durability = durability
+        self._sync_each = durability.is_safe
         self.stats = WalStats()
         self._interval_sync = IntervalSync(self.sync, durability.interval_ms, threaded=files.concurrent)
 
@@ -218,28 +219,30 @@ class Wal:
         return Place(position.header.salt, position.offset, position.number, position.chain, flags)
 
     def _write(self, encoded: EncodedBatch) -> None:
-        position, stats, content = self._position, self.stats, encoded.content
-        offset, length = position.offset, len(content)
-        content += encode_marks(position.header.salt, self._durable, offset + length)
+        position, stats = self._position, self.stats
+        content, chain, end, entries, hard_state, snapshot, vouched = encoded
+        header, offset, length = position.header, position.offset, len(content)
+        stop = offset + length
+        content += encode_marks(header.salt, self._durable, stop)
         self._files.pwrite(self._descriptor, content, offset)
-        self._written = Mark(position.number, *encoded.end)
-        if self.durability.is_safe:
+        self._written = Mark(position.number, *end)
+        if self._sync_each:
             self._timed_sync()
             self._durable = self._written
-        position.offset = offset + length
+        position.offset = stop
         position.number += 1
-        position.chain = encoded.chain
-        self._end = encoded.end
-        if encoded.hard_state is not None:
-            self._hard_state = encoded.hard_state
-        if encoded.snapshot is not None:
-            self._snapshot = encoded.snapshot
-        for snapshot in encoded.vouched:
-            self._records.append(SnapshotRecord(snapshot.term, snapshot.index, position.header.sequence))
+        position.chain = chain
+        self._end = end
+        if hard_state is not None:
+            self._hard_state = hard_state
+        if snapshot is not None:
+            self._snapshot = snapshot
+        for vouched_for in vouched:
+            self._records.append(SnapshotRecord(vouched_for.term, vouched_for.index, header.sequence))
         stats.batches += 1
-        stats.entries += encoded.entries
+        stats.entries += entries
         stats.bytes += length
-        if position.offset > position.header.segment_bytes >> 1 and not self._spares.lacks_space:
+        if stop > header.segment_bytes >> 1 and not self._spares.lacks_space:
             self._spares.start(self._segment_bytes)
         if self.durability.interval_ms:
             self._interval_sync.written()
