@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.compare import compare_outputs
 from tests.conformance.own_trace import record_trace
 from tests.conformance.planting import PLANTS, Site, cut, path_of, sites
 from tests.conformance.replay import main
 from tests.conformance.replaying import load_trace, replay
 from tests.conformance.shared_files import ABSENT_REASON, TRACES
 from tests.conformance.trace_schema import OPERATIONS, RECORDS, Json
+from tests.conformance.world import World
 
 REPLAY = Path(__file__).with_name("replay.py")
 GOLDEN = sorted(TRACES.glob("trace-*.jsonl.gz"))
@@ -28,17 +30,25 @@ def _own_lines() -> list[Json]:
 
 
 def _unnoticed(lines: list[Json], places: dict[str, Site], plant: str) -> list[str]:
-    """The key paths at which a planted change was missed, or reported for another place."""
-    missed = []
+    """The key paths at which a planted change was missed, or reported for another place.
+
+    Each operation is performed once, and what came out is compared with every changed form of its line.
+    """
+    missed, world = [], World()
+    by_line: dict[int, list[tuple[str, Site]]] = {}
     for path, site in places.items():
-        changed = cut(lines, site.line)
-        if not PLANTS[plant](changed, site):
-            continue
-        failure = replay(changed)
-        if failure is None or failure.number != site.line:
-            missed.append(f"{path} at operation {site.line}: not noticed ({failure})")
-        elif not _names_place(failure.difference.path, site.steps):
-            missed.append(f"{path} at operation {site.line}: reported as {failure.difference.path}")
+        by_line.setdefault(site.line, []).append((path, site))
+    for number, line in enumerate(lines[1 : max(by_line) + 2]):
+        actual = world.perform(line["op"])
+        for path, site in by_line.get(number, ()):
+            changed = cut(lines, number)
+            if not PLANTS[plant](changed, site):
+                continue
+            found = compare_outputs(changed[-1]["out"], actual)
+            if found is None:
+                missed.append(f"{path} at operation {number}: not noticed")
+            elif not _names_place(found.path, site.steps):
+                missed.append(f"{path} at operation {number}: reported as {found.path}")
     return missed
 
 
@@ -61,6 +71,19 @@ def test_planted_changes_in_own_trace(plant: str) -> None:
     places = sites(_own_lines())
     assert len(places) > 150
     assert _unnoticed(_own_lines(), places, plant) == []
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_planted_changes_fail_the_replay_of_a_whole_trace(plant: str) -> None:
+    """For some of the key paths, from a changed file's lines to the failure that is shown."""
+    lines = _own_lines()
+    for site in list(sites(lines).values())[::12]:
+        changed = cut(lines, site.line)
+        if PLANTS[plant](changed, site):
+            failure = replay(changed)
+            assert failure is not None, site
+            assert failure.number == site.line
+            assert _names_place(failure.difference.path, site.steps), failure.describe()
 
 
 @cache

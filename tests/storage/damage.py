@@ -162,7 +162,12 @@ def judge(files: DamagedFiles, log: Log, least: Log) -> tuple[str, str]:
 
 
 def sweep(
-    *, every: int = 1, acknowledged: bool = True, share: tuple[int, int] = (0, 1), report: bool = False
+    *,
+    every: int = 1,
+    acknowledged: bool = True,
+    share: tuple[int, int] = (0, 1),
+    report: bool = False,
+    stop_at_failure: bool = False,
 ) -> Findings:
     """Judge every damage, or of each large kind a sample of one in `every` at places that a seed chooses."""
     contents, log, least = log_of_64_kib(acknowledged=acknowledged)
@@ -183,6 +188,8 @@ def sweep(
             findings.outcomes[f"{kind} {outcome}"] += 1
             if complaint:
                 findings.failures.append(f"{place}: {outcome}: {complaint}")
+                if stop_at_failure:
+                    return findings
     findings.seconds = time.perf_counter() - started
     return findings
 

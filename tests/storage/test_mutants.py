@@ -1,7 +1,7 @@
 """Bugs that others shipped, switched on in our code: the explorer or the damage sweep must find each.
 
 The numbers are those of the list of known bugs in the reliability document. A search that no longer finds one has
-stopped being a search.
+stopped being a search. That both find nothing without a mutant is shown by test_explorer and test_damage.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .explorer import explore
 from .workloads import WORKLOADS
 
 STATES_MAX = 6_000
-EVERY = 50
+EVERY = 200
 UNDISTURBED = tuple(name for name in WORKLOADS if name != "recovery")
 """All but the one that loses its power while it is recorded, and so meets some of the bugs itself."""
 
@@ -175,10 +175,4 @@ def test_the_explorer_finds(mutant: Mutant, monkeypatch: Patch) -> None:
 )
 def test_the_damage_sweep_finds(mutant: Mutant, monkeypatch: Patch) -> None:
     mutant(monkeypatch)
-    findings = sweep(every=EVERY)
-    assert findings.failures
-
-
-def test_without_a_mutant_both_find_nothing() -> None:
-    assert explore(STATES_MAX).failures == []
-    assert sweep(every=EVERY).failures == []
+    assert sweep(every=EVERY, stop_at_failure=True).failures
