@@ -190,11 +190,11 @@ def _records(header: SegmentHeader, content: bytes, number: int, stored: StoredB
         place = start - RECORD_HEADER_BYTES
         found.append(LogRecord(header.name, place, number, kind, term, index, length, detail))
 
-    for kind, spans in stored.runs:
+    for kind, starts, lengths in stored.runs:
         name = RecordType(kind).name.lower()
-        for start, length in spans:
+        for start, length in zip(starts, lengths, strict=True):
             if kind == RecordType.ENTRY:
-                (entry,) = decode_entries(content, [(start, length)])
+                (entry,) = decode_entries(content, [start], [length])
                 size = "absent" if entry.data is None else f"{len(entry.data)} bytes"
                 detail = f"{entry.type.name.lower()}, payload {size}"
                 put(name, start, length, term=entry.term, index=entry.index, detail=detail)

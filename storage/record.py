@@ -37,8 +37,8 @@ RECORD_MAGIC_BYTES = RECORD_MAGIC.to_bytes(2, "little")
 crc32c = _crc32c_package.crc32c
 
 _HEADER = struct.Struct("<HBBIQI")
-HEADER_START = struct.Struct("<HBBIQ")
-"""Magic, type, flags, body length and batch number, for a reader that checks the whole batch after it."""
+HEADER_START = struct.Struct("<HBxIQ")
+"""Magic, type, body length and batch number, for a reader that checks the whole batch after it."""
 
 _CRC = struct.Struct("<I")
 _BATCH_END = struct.Struct("<IIQQQI4x")
@@ -51,7 +51,6 @@ RECORD_HEADER_BYTES = _HEADER.size + _CRC.size
 BATCH_END_BYTES = RECORD_HEADER_BYTES + _BATCH_END.size
 SEGMENT_END_BYTES = RECORD_HEADER_BYTES + _SEGMENT_END.size
 
-_ROOM_FOR_BATCH_END = bytes(BATCH_END_BYTES)
 _LARGE_BYTES = 2_048  # From here on putting a payload behind its header costs more than two more parts.
 _PADDING = [bytes(-length & 7) for length in range(8)]
 
@@ -210,7 +209,6 @@ def encode_batch(batches: Sequence[WalBatch], place: Place, end: LogEnd) -> Enco
         records += 1
     if not records:
         return None
-    parts.append(_ROOM_FOR_BATCH_END)
     content = bytearray().join(parts)
     chain = _seal(content, records, place, end)
     return EncodedBatch(content, chain, end, entry_count, hard_state, snapshot, vouched)
@@ -249,14 +247,14 @@ def _put_entries(parts: list[bytes], entries: Sequence[Entry], place: Place, off
 
 
 def _seal(content: bytearray, records: int, place: Place, end: LogEnd) -> int:
-    """Write the BATCH_END into the room left for it; returns the new chain value."""
+    """Put the BATCH_END behind the records; returns the new chain value."""
     salt, offset, _, chain, _ = place
-    length = len(content)
-    position = length - BATCH_END_BYTES
-    crc = crc32c(memoryview(content)[:position], salt ^ offset)
+    position = len(content)
+    length = position + BATCH_END_BYTES
+    crc = crc32c(content, salt ^ offset)
     chain = crc32c(_BATCH_END_CHAINED.pack(records, crc, length, *end), chain)
     body = _BATCH_END.pack(records, crc, length, *end, chain)
-    content[position:] = encode_record(_BATCH_END_TYPE, body, place, offset + position)
+    content += encode_record(_BATCH_END_TYPE, body, place, offset + position)
     return chain
 
 
