@@ -65,6 +65,8 @@ class Limits:
     ones get the snapshot, in chunks of `snapshot_chunk_bytes`, at most `snapshot_window_chunks` under way to each of at
     most `snapshot_transfers_max` at a time, and `snapshot_bytes_per_second` together. A transfer that makes no progress
     for `snapshot_timeout_ms` is given up; what has arrived stays for the next one.
+
+    Every `scrub_interval_ms` what lies on the disk is read again and verified, `scrub_bytes_per_second` at most.
     """
 
     command_bytes_max: int = 128 * 1024
@@ -94,6 +96,8 @@ class Limits:
     snapshot_bytes_per_second: int = 64 * 1024 * 1024
     snapshot_file_bytes_max: int = 64 * 1024 * 1024 * 1024
     snapshot_timeout_ms: int = 10_000
+    scrub_interval_ms: int = 12 * 3_600_000
+    scrub_bytes_per_second: int = 8 * 1024 * 1024
 
     def __post_init__(self) -> None:
         for limit in dataclasses.fields(self):

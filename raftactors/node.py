@@ -34,6 +34,7 @@ from raftactors.actors.messages import Drain
 from raftactors.actors.monitor import Monitor, Watchdog
 from raftactors.actors.polling import PollWaiter
 from raftactors.actors.restoring import restore_core
+from raftactors.actors.scrubber import Scrubber
 from raftactors.actors.snapshot_transfer import SnapshotTransferActor
 from raftactors.actors.snapshot_trigger import SnapshotTrigger
 from raftactors.actors.snapshot_writer import SnapshotWriterActor
@@ -50,6 +51,7 @@ from raftactors.core.types import Snapshot
 from raftactors.errors import ConfigError, ExitCode, RaftActorsError
 from raftactors.storage import FileSystem, OpenedStorage, open_data_dir
 from raftactors.storage.opening import SNAPSHOT_FOLDER
+from raftactors.storage.scrubbing import scrub
 from raftactors.storage.snapshots import SnapshotFolder
 from raftactors.transport import ClientEndpoint, PeerNetwork, SnapshotNetwork
 
@@ -80,6 +82,7 @@ class _Mailboxes(NamedTuple):
     monitor: Mailbox
     snapshot_writer: Mailbox
     snapshot_transfer: Mailbox
+    scrubber: Mailbox
 
     def neighbours(self) -> Neighbours:
         """Those that consensus tells."""
@@ -171,7 +174,7 @@ class Node:
         config, to = self.config, self._to
         watched = dict.fromkeys((to.ticker, to.consensus, to.storage, to.transport, to.gateway), config.watchdog_ms)
         # These may be at work on something large: a batch of the application, a file.
-        for mailbox in (to.application, to.snapshot_writer, to.snapshot_transfer):
+        for mailbox in (to.application, to.snapshot_writer, to.snapshot_transfer, to.scrubber):
             watched[mailbox] = config.application_watchdog_ms
         return partial(
             Monitor.start,
@@ -206,6 +209,13 @@ class Node:
                 folder=self.snapshots,
                 consensus=to.consensus,
                 application=to.application,
+                monitor=to.monitor,
+            ),
+            "scrubber": partial(
+                Scrubber.start,
+                to.scrubber,
+                begin_pass=partial(scrub, opened.wal.folder, self.snapshots, opened.wal.identity),
+                limits=config.limits,
                 monitor=to.monitor,
             ),
             "storage": partial(
@@ -268,6 +278,7 @@ class Node:
             monitor=Mailbox("monitor", messages_max=bound),
             snapshot_writer=Mailbox("snapshot_writer", messages_max=bound),
             snapshot_transfer=Mailbox("snapshot_transfer", messages_max=bound, waiter=snapshot_waiter),
+            scrubber=Mailbox("scrubber", messages_max=bound),
         )
 
     def start(self) -> None:
@@ -287,7 +298,7 @@ class Node:
         for name in ("ticker", "gateway", "application", "consensus", "snapshot_transfer", "storage", "transport"):
             self._running[name].stop(timeout=STOP_TIMEOUT_S)
         # One that writes a large snapshot may not come to its end in time; what it leaves is removed at the next start.
-        for name in ("snapshot_writer", "monitor"):
+        for name in ("snapshot_writer", "scrubber", "monitor"):
             with contextlib.suppress(pykka.Timeout):
                 self._running[name].stop(timeout=STOP_TIMEOUT_S)
         for waiter in self._waiters:

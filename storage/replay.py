@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from raftactors.storage.record import (
     HEADER_START,
     RECORD_HEADER_BYTES,
     RECORD_MAGIC,
+    SEGMENT_END_BYTES,
     BatchEnd,
     LogEnd,
     RecordType,
@@ -170,6 +171,30 @@ def scan_segment(
         scan.last_batch = _since_snapshot(batches)
         scan.stop, scan.chain = stored.stop, stored.end.chain
         scan.number += 1
+
+
+def verify_sealed_segment(file: str, content: bytes, header: SegmentHeader) -> Iterator[int]:
+    """Verify a finished segment without decoding it; yields the offset behind each batch, at the end that of all.
+
+    Raises CorruptWalError for anything but whole batches, SEGMENT_END and zeros.
+    """
+    scan = Scan(header, BLOCK_BYTES, header.first_number, header.chain)
+    view, last_index = memoryview(content), header.first_index - 1
+    while (stored := _read_batch(content, view, scan)) is not None:
+        scan.stop, scan.chain, last_index = stored.stop, stored.end.chain, stored.end.index
+        scan.number += 1
+        yield scan.stop
+    offset = first_bad_offset(content, scan)
+    if _read_segment_end(content, scan) is not None:
+        rest = content[scan.stop + SEGMENT_END_BYTES :].lstrip(b"\0")
+        if not rest:
+            yield len(content)
+            return
+        offset = len(content) - len(rest)
+    raise CorruptWalError(
+        f"{file}: damage at offset {offset} (index {last_index + 1} and up) in a finished segment; take two snapshots, "
+        "which let it go, or this folder cannot be opened again"
+    )
 
 
 def _since_snapshot(batches: list[WalBatch]) -> list[WalBatch]:

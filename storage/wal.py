@@ -163,6 +163,12 @@ class Wal:
         """Where the segments are."""
         return self._folder
 
+    @property
+    def identity(self) -> Identity:
+        """Whose log this is."""
+        header = self._position.header
+        return Identity(header.cluster_id, header.node_id, self._incarnation)
+
     def kept_snapshots(self) -> list[SnapshotRecord]:
         """The two newest snapshots that the log vouches for, the older one first; fewer if there are no two."""
         newest = {record.index: record for record in self._records}
@@ -271,10 +277,9 @@ class Wal:
         """
         self.sync()
         files, position = self._files, self._position
-        old = position.header
         header = new_segment_header(
-            Identity(old.cluster_id, old.node_id, self._incarnation),
-            sequence=old.sequence + 1,
+            self.identity,
+            sequence=position.header.sequence + 1,
             first_number=position.number + 1,  # SEGMENT_END takes the number in between.
             segment_bytes=segment_bytes,
             end=self._end,

@@ -151,6 +151,14 @@ class TransportReport(NamedTuple):
     drops: dict[str, int]
 
 
+class ScrubReport(NamedTuple):
+    """How far the present pass over the files on the disk has come, after so many whole ones; all damage found."""
+
+    passes: int = 0
+    bytes: int = 0
+    damage: tuple[str, ...] = ()
+
+
 class Drain(NamedTuple):
     """Hand leadership over and take no new work; call `done` (from any thread) when nothing is left to wait for."""
 

@@ -16,6 +16,7 @@ from raftactors.actors.messages import (
     Applied,
     RaftReport,
     Replies,
+    ScrubReport,
     SnapshotEnded,
     TransferReport,
     TransportReport,
@@ -98,6 +99,7 @@ class Monitor(BatchActor):
         self._applied = Applied(0, "")
         self._transport = TransportReport([], {})
         self._transfers = TransferReport([], None, {})
+        self._scrub = ScrubReport()
         self._snapshot = SnapshotEnded(snapshot.index, snapshot.term)
         self._snapshot_error = ""
         mailbox.idle_timeout_s = self._check_period_s
@@ -107,6 +109,7 @@ class Monitor(BatchActor):
             TransportReport: self._on_transport,
             SnapshotEnded: self._on_snapshot,
             TransferReport: self._on_transfers,
+            ScrubReport: self._on_scrub,
             AdminRequest: self._on_admin,
         }
 
@@ -126,6 +129,9 @@ class Monitor(BatchActor):
 
     def _on_transfers(self, report: TransferReport) -> None:
         self._transfers = report
+
+    def _on_scrub(self, report: ScrubReport) -> None:
+        self._scrub = report
 
     def _on_admin(self, request: AdminRequest) -> None:
         body = replies.encode_document(self._raft.leader_id, self.status(), index=self._applied.applied_index)
@@ -159,6 +165,7 @@ class Monitor(BatchActor):
             "application": self._config.application,
             "durability": str(self._durability),
             "disk": self._raft.disk,
+            "scrub": {"passes": self._scrub.passes, "bytes": self._scrub.bytes, "damage": [*self._scrub.damage]},
             "uptime_ms": round((self._clock() - self._started_s) * 1000),
             "connected": self._transport.connected,
             "drops": self._transport.drops,

@@ -8,13 +8,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from raftactors.errors import ExitCode
 
-_COLUMNS = ("node", "state", "pid", "role", "term", "commit", "applied", "cpu", "memory")
+_COLUMNS = ("node", "state", "pid", "role", "term", "commit", "applied", "disk", "cpu", "memory")
 _STYLES = {"running": "green", "leader": "bold green", "paused": "yellow", "starting": "yellow", "waiting": "yellow"}
-_STYLES |= {"killed": "red", "failed": "bold red"}
+_STYLES |= {"killed": "red", "failed": "bold red", "full": "bold red", "stalled": "bold red", "damaged": "bold red"}
 
 
 def print_json(document: object) -> None:
@@ -48,8 +49,9 @@ def print_error(text: str, *, kind: str, exit_code: int, as_json: bool) -> int:
 def status_table(status: Mapping[str, Any]) -> Table:
     """The status of a cluster for a terminal."""
     table = Table(title=status_title(status), title_justify="left", title_style="")
+    table.caption, table.caption_justify = "\n".join(map(escape, _remarks(status))) or None, "left"
     for name in _COLUMNS:
-        table.add_column(name, justify="left" if name in {"state", "role"} else "right")
+        table.add_column(name, justify="left" if name in {"state", "role", "disk"} else "right")
     for node in status["nodes"]:
         cells = _cells(node)
         table.add_row(*(f"[{_STYLES[cell]}]{cell}[/]" if cell in _STYLES else cell for cell in cells))
@@ -61,7 +63,7 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
     rows = [_COLUMNS, *(_cells(node) for node in status["nodes"])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [*lines, *(f"node {node['node_id']}: {node['reason']}" for node in status["nodes"] if node["reason"])]
+    return [*lines, *_remarks(status)]
 
 
 def status_title(status: Mapping[str, Any]) -> str:
@@ -86,9 +88,28 @@ def _cells(node: Mapping[str, Any]) -> tuple[str, ...]:
         node["state"],
         str(node["pid"] or "-"),
         *(str(raft.get(name, "-")) for name in ("role", "term", "commit", "applied")),
+        _disk(raft),
         f"{node['cpu_percent']:.0f}%",
         f"{node['rss_bytes'] / 2**20:.0f} MiB",
     )
+
+
+def _disk(raft: Mapping[str, Any]) -> str:
+    """The state of the disk; a durability that a power cut takes back is never left unsaid."""
+    state = raft.get("disk", "-")
+    if state == "ok" and raft["scrub"]["damage"]:
+        state = "damaged"
+    durability = raft.get("durability", "fsync")
+    return str(state) if durability == "fsync" else f"{state}, {durability}"
+
+
+def _remarks(status: Mapping[str, Any]) -> list[str]:
+    """Why a node does not run, and what its disk has lost, a line each."""
+    remarks = []
+    for node in status["nodes"]:
+        damage = node["raft"]["scrub"]["damage"] if node["raft"] else []
+        remarks += [f"node {node['node_id']}: {text}" for text in [node["reason"], *damage] if text]
+    return remarks
 
 
 def _encode_bytes(value: object) -> object:

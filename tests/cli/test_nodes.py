@@ -22,7 +22,7 @@ def test_status_as_text_has_a_line_for_each_node_and_no_colours(serving: Run) ->
     done = serving("status")
     title, header, *rows = done.out.splitlines()
     assert title.startswith("raftactors.app.kv:KeyValue in ")
-    assert header.split() == ["node", "state", "pid", "role", "term", "commit", "applied", "cpu", "memory"]
+    assert header.split() == ["node", "state", "pid", "role", "term", "commit", "applied", "disk", "cpu", "memory"]
     assert [row.split()[:2] for row in rows] == [["1", "running"], ["2", "running"], ["3", "running"]]
     assert "\x1b" not in done.out
 

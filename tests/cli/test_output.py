@@ -1,0 +1,51 @@
+"""What the status shows of disks, on a terminal and as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from raftactors.cli.output import status_lines, status_table
+
+
+def status(**raft: Any) -> dict[str, Any]:
+    """The status of a cluster of one node."""
+    report = {"role": "leader", "term": 1, "commit": 2, "applied": 2, "disk": "ok", "durability": "fsync"}
+    report |= {"scrub": {"passes": 1, "bytes": 9, "damage": []}} | raft
+    node = {"node_id": 1, "state": "running", "pid": 7, "raft": report, "cpu_percent": 1.0, "rss_bytes": 2**20}
+    return {"application": "a:B", "data_dir": "/d", "nodes": [node | {"reason": ""}]}
+
+
+@pytest.mark.parametrize(
+    ("raft", "shown"),
+    [
+        ({}, "ok"),
+        ({"disk": "full"}, "full"),
+        ({"durability": "none"}, "ok, none"),
+        ({"durability": "interval:50", "disk": "stalled"}, "stalled, interval:50"),
+        ({"scrub": {"damage": ["x"]}}, "damaged"),
+        ({"scrub": {"damage": ["x"]}, "disk": "full"}, "full"),
+    ],
+)
+def test_the_disk_has_a_column(raft: dict[str, Any], shown: str) -> None:
+    header, row = status_lines(status(**raft))[:2]
+    assert row[header.index("disk") : header.index("cpu")].strip() == shown
+    (column,) = (column for column in status_table(status(**raft)).columns if column.header == "disk")
+    (cell,) = column.cells
+    assert shown in str(cell)
+
+
+def test_damage_has_lines_of_its_own() -> None:
+    document = status(scrub={"damage": ["one file", "another"]})
+    remarks = ["node 1: one file", "node 1: another"]
+    assert status_lines(document)[-2:] == remarks
+    assert status_table(document).caption == "\n".join(remarks)
+
+
+def test_a_node_that_does_not_answer_has_no_disk() -> None:
+    document = status()
+    document["nodes"][0] |= {"raft": None, "reason": "killed"}
+    header, row, remark = status_lines(document)
+    assert row[header.index("disk")] == "-"
+    assert remark == "node 1: killed"
