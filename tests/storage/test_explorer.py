@@ -17,7 +17,7 @@ def check(findings: Findings, states: int) -> None:
     assert findings.torn > findings.states // 20
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_100_000_crash_states_recover() -> None:
     check(explore_in_processes(107_000), 100_000)
 
