@@ -28,6 +28,7 @@ fix: .venv/installed-dev
 
 # Two halves side by side: the tests of pure code, then those that start processes or wait for disks and sockets.
 # Planted bugs say nothing about coverage, and the sweeps go over the same lines a hundred thousand times.
+# A traced test takes several times as long.
 PURE_TESTS := $(addprefix tests/,codec conformance core interaction simulation)
 NOT_COVERING := $(addprefix --ignore=tests/,simulation/test_mutants.py storage/test_damage.py storage/test_explorer.py storage/test_mutants.py)
 
@@ -40,10 +41,10 @@ coverage: .venv/installed-dev
 	@.venv/bin/coverage report --include 'raftactors/core/*' --precision 2 --fail-under 98
 
 coverage-pure:
-	@.venv/bin/coverage run -m pytest -p no:cacheprovider $(PURE_TESTS) $(NOT_COVERING)
+	@.venv/bin/coverage run -m pytest -p no:cacheprovider --timeout 600 $(PURE_TESTS) $(NOT_COVERING)
 
 coverage-rest:
-	@.venv/bin/coverage run -m pytest -p no:cacheprovider $(addprefix --ignore=,$(PURE_TESTS)) $(NOT_COVERING)
+	@.venv/bin/coverage run -m pytest -p no:cacheprovider --timeout 600 $(addprefix --ignore=,$(PURE_TESTS)) $(NOT_COVERING)
 
 test-nightly: .venv/installed-dev
 	@$(PYTEST) -m nightly
