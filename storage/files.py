@@ -169,19 +169,28 @@ class RealFiles:
         return sorted(os.listdir(path))
 
     def mkdir(self, path: Path) -> None:
-        path.mkdir(mode=0o700)
+        _uninterrupted(os.mkdir, path, 0o700)
 
     def rename(self, source: Path, target: Path) -> None:
-        source.rename(target)
+        _uninterrupted(os.rename, source, target)
 
     def unlink(self, path: Path) -> None:
-        path.unlink()
+        _uninterrupted(os.unlink, path)
 
     def _sync_failed(self, what: str, error: OSError) -> NoReturn:
         line = f"raftactors: {what} failed: {error.strerror}; ending the process, nothing is acknowledged\n"
         os.write(2, line.encode(errors="replace"))
         self._exit_process(ExitCode.SYNC_FAILED)
         raise InvariantViolation("the process went on after a failed sync")
+
+
+def _uninterrupted(call: Callable[..., None], *arguments: object) -> None:
+    """Make the call again for as long as signals interrupt it; Python does so for descriptors, not for names."""
+    while True:
+        try:
+            return call(*arguments)
+        except InterruptedError:
+            continue
 
 
 def ensure_directory(files: FileSystem, path: Path) -> None:

@@ -89,7 +89,7 @@ def interrupted_sync(at: int) -> Fault:
 
 
 def interrupted_name(at: int) -> Fault:
-    return Fault("interrupted open", NAMES, at, FAIL, errno.EINTR, frozenset({None}))
+    return Fault("interrupted naming", NAMES, at, FAIL, errno.EINTR, frozenset({None}))
 
 
 KINDS = (

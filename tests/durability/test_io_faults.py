@@ -7,6 +7,7 @@ import pytest
 from tests.durability.io_faults import (
     KINDS,
     half_then_no_space,
+    interrupted_name,
     interrupted_sync,
     interrupted_write,
     no_name,
@@ -25,6 +26,7 @@ SAMPLE = [
     no_name(3),
     interrupted_write(9),
     interrupted_sync(6),
+    interrupted_name(2),
 ]
 
 

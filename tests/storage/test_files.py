@@ -59,6 +59,31 @@ def test_short_writes_and_reads_are_continued(tmp_path: Path, monkeypatch: pytes
     files.close(descriptor)
 
 
+@pytest.mark.parametrize("call", ["mkdir", "rename", "unlink"])
+def test_a_call_on_names_that_a_signal_interrupts_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    whole, attempts = getattr(os, call), 0
+
+    def interrupted(*arguments: object) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
+        whole(*arguments)
+
+    files, path = RealFiles(), tmp_path / "name"
+    if call != "mkdir":
+        files.close(files.open(path, create=True))
+    monkeypatch.setattr(os, call, interrupted)
+    if call == "rename":
+        files.rename(path, tmp_path / "other")
+    else:
+        (files.mkdir if call == "mkdir" else files.unlink)(path)
+    assert attempts == 3
+    assert path.exists() == (call == "mkdir")
+
+
 @pytest.mark.parametrize("call", ["fdatasync", "fsync"])
 def test_a_failed_sync_leaves_by_the_exit_and_calls_it_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], call: str
