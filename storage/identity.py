@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from raftactors.errors import CorruptWalError, DataLockedError, ForeignDataError, StorageError
+from raftactors.storage.blocks import BLOCK_BYTES, block_verifies, seal_block
 from raftactors.storage.files import FileSystem, ensure_directory, read_whole
-from raftactors.storage.segment import BLOCK_BYTES, block_verifies, seal_block
 
 IDENTITY_MAGIC = b"RAFTIDEN"
 FORMAT_MAJOR = 1

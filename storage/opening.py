@@ -14,14 +14,15 @@ from time import perf_counter
 from raftactors.config import Durability
 from raftactors.core.types import ConfState, Entry, HardState, Snapshot
 from raftactors.errors import CorruptWalError, StorageError
+from raftactors.storage.blocks import BLOCK_BYTES
 from raftactors.storage.files import FileSystem, RealFiles, ensure_directory, read_whole
 from raftactors.storage.identity import Identity, create_identity, lock_folder, raise_incarnation, read_identity
 from raftactors.storage.preallocation import Preallocator
-from raftactors.storage.record import LogEnd, SnapshotRecord
+from raftactors.storage.record import LogEnd, Place, SnapshotRecord
 from raftactors.storage.recovery import Recovered, RecoveryReport, Verdict, recover
 from raftactors.storage.repair import nonzero_stop, perform_repairs
-from raftactors.storage.segment import BLOCK_BYTES, check_segment_bytes
-from raftactors.storage.wal import Wal, WalPosition, create_segment, new_segment_header
+from raftactors.storage.segment import check_segment_bytes
+from raftactors.storage.wal import Wal, create_segment, new_segment_header
 
 log_to = logging.getLogger(__name__)
 
@@ -182,7 +183,8 @@ def _open_log(
         segment_bytes=segment_bytes,
         incarnation=identity.incarnation,
         random_bytes=random_bytes,
-        position=WalPosition(tail.header, tail.stop, tail.number, tail.chain),
+        header=tail.header,
+        place=Place(tail.header.salt, tail.stop, tail.number, tail.chain),
         log=log,
         durability=durability,
     )

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ HEADER_START = struct.Struct("<HBxIQ")
 
 _CRC = struct.Struct("<I")
 _BATCH_END = struct.Struct("<IIQQQI4x")
+_CHAIN = struct.Struct("<I4x")
 _BATCH_END_CHAINED = struct.Struct("<IIQQQ")
 _HARD_STATE = struct.Struct("<QQQ")
 _SEGMENT_END = struct.Struct("<QQQI4x")
@@ -100,7 +102,8 @@ class LogEnd(NamedTuple):
     index: int = 0  # type: ignore[assignment]  # hides tuple.index, which nobody calls
 
 
-class Place(NamedTuple):
+@dataclass(slots=True)
+class Place:
     """Where the next batch goes: what its checksums start from, and the flags of its records."""
 
     salt: int
@@ -164,10 +167,10 @@ def padded(length: int) -> int:
 
 def encode_record(kind: int, body: bytes, place: Place, offset: int) -> bytes:
     """One record of the batch at `place` with its padding; the record itself begins at `offset`."""
-    salt, _, number, _, flags = place
-    start = salt ^ offset
-    head = _HEADER.pack(RECORD_MAGIC, kind, flags, len(body), number, crc32c(body, start))
-    return head + _CRC.pack(crc32c(head, start)) + body + _PADDING[len(body) & 7]
+    start, length = place.salt ^ offset, len(body)
+    head = _HEADER.pack(RECORD_MAGIC, kind, place.flags, length, place.number, crc32c(body, start))
+    content = head + _CRC.pack(crc32c(head, start)) + body
+    return content + _PADDING[length & 7] if length & 7 else content
 
 
 def encode_batch(batches: Sequence[WalBatch], place: Place, end: LogEnd) -> EncodedBatch | None:
@@ -191,7 +194,8 @@ def encode_batch(batches: Sequence[WalBatch], place: Place, end: LogEnd) -> Enco
             vouched += (snapshot,)
         if entries:
             offset = _put_entries(parts, entries, place, offset, end.index)
-            end = LogEnd(*entries[-1][:2])
+            last = entries[-1]
+            end = LogEnd(last.term, last.index)
             entry_count += len(entries)
         if taken is not None:
             if taken.index > end.index:
@@ -216,7 +220,7 @@ def encode_batch(batches: Sequence[WalBatch], place: Place, end: LogEnd) -> Enco
 
 def _put_entries(parts: list[bytes], entries: Sequence[Entry], place: Place, offset: int, last: int) -> int:
     """Append the records of `entries`; returns the offset behind them. The one loop here that must be fast."""
-    salt, _, number, _, flags = place
+    salt, number, flags = place.salt, place.number, place.flags
     put, pack_header, pack_crc, crc_of = parts.append, _HEADER.pack, _CRC.pack, crc32c
     if not 0 < entries[0].index <= last + 1:
         raise InvariantViolation(f"entry {entries[0].index} would leave a gap behind index {last}")
@@ -248,13 +252,12 @@ def _put_entries(parts: list[bytes], entries: Sequence[Entry], place: Place, off
 
 def _seal(content: bytearray, records: int, place: Place, end: LogEnd) -> int:
     """Put the BATCH_END behind the records; returns the new chain value."""
-    salt, offset, _, chain, _ = place
     position = len(content)
-    length = position + BATCH_END_BYTES
-    crc = crc32c(content, salt ^ offset)
-    chain = crc32c(_BATCH_END_CHAINED.pack(records, crc, length, *end), chain)
-    body = _BATCH_END.pack(records, crc, length, *end, chain)
-    content += encode_record(_BATCH_END_TYPE, body, place, offset + position)
+    start, length = place.offset + position, position + BATCH_END_BYTES
+    crc = crc32c(content, place.salt ^ place.offset)
+    chained = _BATCH_END_CHAINED.pack(records, crc, length, *end)
+    chain = crc32c(chained, place.chain)
+    content += encode_record(_BATCH_END_TYPE, chained + _CHAIN.pack(chain), place, start)
     return chain
 
 

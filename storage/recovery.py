@@ -14,7 +14,9 @@ from enum import Enum
 from pathlib import Path
 
 from raftactors.errors import CorruptWalError
+from raftactors.storage.blocks import BLOCK_BYTES, SECTOR_BYTES
 from raftactors.storage.files import FileSystem, read_whole
+from raftactors.storage.marks import MARK_BYTES, decode_mark, mark_offsets
 from raftactors.storage.record import (
     BEHIND_UNSYNCED,
     RECORD_MAGIC_BYTES,
@@ -27,13 +29,8 @@ from raftactors.storage.record import (
 from raftactors.storage.repair import Repair, nonzero_stop
 from raftactors.storage.replay import LogState, OnBatch, Scan, first_bad_offset, scan_segment
 from raftactors.storage.segment import (
-    BLOCK_BYTES,
-    MARK_BYTES,
-    SECTOR_BYTES,
     SegmentHeader,
-    decode_mark,
     decode_segment_header,
-    mark_offsets,
     parse_segment_name,
 )
 
@@ -237,11 +234,12 @@ def _is_finished(content: bytes, scan: Scan) -> bool:
 
 def _ends_in_marks(content: bytes, scan: Scan, stop: int) -> bool:
     """Whether nothing but zeros and good marks stand behind the last batch, as an undisturbed end looks."""
-    near, far = mark_offsets(scan.stop)
-    if stop > far + MARK_BYTES:
+    offsets = mark_offsets(scan.stop)
+    length = max(offsets) + MARK_BYTES - scan.stop
+    if stop > scan.stop + length:
         return False
-    rest = bytearray(content[scan.stop : stop].ljust(far + MARK_BYTES - scan.stop, b"\0"))
-    for offset in (near, far):
+    rest = bytearray(content[scan.stop : stop].ljust(length, b"\0"))
+    for offset in offsets:
         mark = decode_mark(content, offset, scan.header.salt)
         if mark is not None and mark.number < scan.number:
             rest[offset - scan.stop : offset - scan.stop + MARK_BYTES] = bytes(MARK_BYTES)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from raftactors.codec.entries import decode_entries
 from raftactors.core.types import Entry, HardState, Snapshot
 from raftactors.errors import CorruptWalError, StorageError, WireError
+from raftactors.storage.blocks import BLOCK_BYTES
 from raftactors.storage.record import (
     HEADER_START,
     RECORD_HEADER_BYTES,
@@ -31,7 +32,7 @@ from raftactors.storage.record import (
     next_chain,
     read_header,
 )
-from raftactors.storage.segment import BLOCK_BYTES, SegmentHeader
+from raftactors.storage.segment import SegmentHeader
 
 _INDEX_OF = itemgetter(1)
 _HEADER_AND_PADDING_BYTES = RECORD_HEADER_BYTES + 7

@@ -1,15 +1,9 @@
-"""Segments of the write-ahead log: their names, their header, and the marks behind their last batch.
+"""Segments of the write-ahead log: their names and their header.
 
-    offset 0        header, 4 KiB with its CRC32C in the last four bytes
-    offset 4096     batches, then SEGMENT_END
-    behind them     while the segment is the last one: two marks; the rest is zeros, written before it is put to use
-
-A mark says that the batch with its number was durable. It is made after the sync of that batch has returned, and
-written in one piece with the batch that follows, or when the log is closed. So damage to a batch with a mark is never
-taken for a torn write, and a torn write never has a mark. One mark lies at the sector behind the end of the log, the
-other at the block behind that, so that neither a lost sector nor two exchanged ones nor a lost block takes them along
-with the batch. The next batch is written over both. They stand so close to it because a page elsewhere costs a second
-write of the disk at each sync: 16 microseconds of 100 for a table of marks at the front of the file, 2 for this.
+offset 0        header, 4 KiB with its CRC32C in the last four bytes
+offset 4096     batches, then SEGMENT_END
+behind them     while the segment is the last one: marks (`raftactors.storage.marks`); the rest is zeros, written
+                before it is put to use
 """
 
 from __future__ import annotations
@@ -20,23 +14,16 @@ from typing import NamedTuple
 
 from raftactors.core.types import HardState
 from raftactors.errors import ConfigError, CorruptWalError, ForeignDataError, StorageError
-from raftactors.storage.record import crc32c
+from raftactors.storage.blocks import BLOCK_BYTES, SECTOR_BYTES, block_verifies, seal_block, whole_blocks
 
 SEGMENT_MAGIC = b"RAFTWAL\0"
-FORMAT_MAJOR = 2
-FORMAT_MINOR = 1
+FORMAT_MAJOR = 3
+FORMAT_MINOR = 0
 
-BLOCK_BYTES = 4096
-SECTOR_BYTES = 512
-MARK_BYTES = 32
-MARK_MAGIC = 0x4B52414D
 SEGMENT_BYTES_MIN = 16 * 1024
 SEGMENT_BYTES_MAX = 1024 * 1024 * 1024
 
-_ROOM_BYTES = BLOCK_BYTES + SECTOR_BYTES
-_MARK = struct.Struct("<IQQQ")
-_CRC = struct.Struct("<I")
-_ZEROS = bytes(BLOCK_BYTES)
+_ROOM_BYTES = BLOCK_BYTES + SECTOR_BYTES  # What ends in the last but one block has its far mark in the last.
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.wal")
 # magic, major, minor, flags, cluster, node, incarnation, sequence, first index, last term, first batch number,
 # segment bytes, hard state (term, vote, commit), snapshot (term, index), salt, chain
@@ -75,14 +62,6 @@ class SegmentHeader(NamedTuple):
         return self.segment_bytes - _ROOM_BYTES
 
 
-class Mark(NamedTuple):
-    """The batch with this number was durable and left the log ending here."""
-
-    number: int
-    term: int
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
-
-
 def segment_name(sequence: int, first_index: int) -> str:
     """The name of a segment: both numbers in hexadecimal, so that the order of names is the order of segments."""
     return f"{sequence:016x}-{first_index:016x}.wal"
@@ -100,7 +79,7 @@ def check_segment_bytes(segment_bytes: int) -> int:
         raise ConfigError(
             f"segment_bytes is {segment_bytes}; it must be {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} bytes"
         )
-    return _whole_blocks(segment_bytes)
+    return whole_blocks(segment_bytes)
 
 
 def segment_bytes_for(batch_bytes: int, segment_bytes: int) -> int:
@@ -108,7 +87,7 @@ def segment_bytes_for(batch_bytes: int, segment_bytes: int) -> int:
 
     Raises StorageError if the batch exceeds what any segment may hold.
     """
-    size = max(segment_bytes, _whole_blocks(BLOCK_BYTES + batch_bytes + _ROOM_BYTES))
+    size = max(segment_bytes, whole_blocks(BLOCK_BYTES + batch_bytes + _ROOM_BYTES))
     if size > SEGMENT_BYTES_MAX:
         raise StorageError(f"a batch of {batch_bytes} bytes does not fit a segment of at most {SEGMENT_BYTES_MAX}")
     return size
@@ -158,52 +137,3 @@ def decode_segment_header(content: bytes, *, file: str, cluster_id: int, node_id
             "exchanged or renamed; give them their own names back"
         )
     return header
-
-
-def mark_offsets(stop: int) -> tuple[int, int]:
-    """Where the two marks behind a log that ends at `stop` lie: at the next sector, and at the block behind that."""
-    near = (stop + SECTOR_BYTES - 1) & -SECTOR_BYTES
-    return near, (near & -BLOCK_BYTES) + BLOCK_BYTES
-
-
-def encode_marks(salt: int, mark: Mark, stop: int) -> bytes:
-    """Everything from `stop`, the end of the log, to the end of the second mark: zeros and both marks."""
-    near, far = mark_offsets(stop)
-    packed = _MARK.pack(MARK_MAGIC, *mark)
-    return b"".join(
-        (
-            _ZEROS[: near - stop], packed, _CRC.pack(crc32c(packed, salt ^ near)),
-            _ZEROS[: far - near - MARK_BYTES], packed, _CRC.pack(crc32c(packed, salt ^ far)),
-        )
-    )  # fmt: skip
-
-
-def decode_mark(content: bytes, offset: int, salt: int) -> Mark | None:
-    """The mark at `offset`; None if nothing there verifies."""
-    if offset + MARK_BYTES > len(content):
-        return None
-    magic, *fields = _MARK.unpack_from(content, offset)
-    if magic != MARK_MAGIC:
-        return None
-    (crc,) = _CRC.unpack_from(content, offset + _MARK.size)
-    if crc != crc32c(content[offset : offset + _MARK.size], salt ^ offset):
-        return None
-    return Mark(*fields)
-
-
-def seal_block(content: bytes) -> bytes:
-    """`content` as a block of 4 KiB that ends in its own CRC32C."""
-    body = content.ljust(BLOCK_BYTES - _CRC.size, b"\0")
-    return body + _CRC.pack(crc32c(body))
-
-
-def block_verifies(content: bytes) -> bool:
-    """Whether the first 4 KiB of `content` are a block that `seal_block` made."""
-    if len(content) < BLOCK_BYTES:
-        return False
-    body = memoryview(content)[: BLOCK_BYTES - _CRC.size]
-    return bool(_CRC.unpack_from(content, BLOCK_BYTES - _CRC.size)[0] == crc32c(body))
-
-
-def _whole_blocks(length: int) -> int:
-    return (length + BLOCK_BYTES - 1) // BLOCK_BYTES * BLOCK_BYTES

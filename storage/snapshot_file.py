@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 from raftactors.core.types import Snapshot
 from raftactors.errors import CorruptSnapshotError, ForeignDataError, StorageError
+from raftactors.storage.blocks import BLOCK_BYTES, block_verifies, seal_block
 from raftactors.storage.files import FileSystem
 from raftactors.storage.record import crc32c, decode_snapshot, encode_snapshot
-from raftactors.storage.segment import BLOCK_BYTES, block_verifies, seal_block
 
 SNAPSHOT_MAGIC = b"RAFTSNAP"
 TRAILER_MAGIC = b"RAFTSEND"

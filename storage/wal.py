@@ -1,7 +1,7 @@
 """The write-ahead log: what was appended is durable when `append` returns, unless another durability was asked for.
 
 One writer. Each append is one batch: one write that also carries the marks of the batch before it (see
-`raftactors.storage.segment`), and one sync. No batch is overwritten or cut off: a conflicting suffix is appended and
+`raftactors.storage.marks`), and one sync. No batch is overwritten or cut off: a conflicting suffix is appended and
 the replay drops what it replaces.
 """
 
@@ -15,8 +15,10 @@ from time import perf_counter
 from raftactors.config import Durability
 from raftactors.core.types import HardState, Snapshot
 from raftactors.errors import DiskFullError, StorageError
+from raftactors.storage.blocks import BLOCK_BYTES
 from raftactors.storage.files import FileSystem
 from raftactors.storage.identity import Identity
+from raftactors.storage.marks import Mark, MarkWriter, encode_marks, marks_stop
 from raftactors.storage.preallocation import Preallocator, means_disk_full
 from raftactors.storage.record import (
     BEHIND_UNSYNCED,
@@ -31,13 +33,8 @@ from raftactors.storage.record import (
 )
 from raftactors.storage.replay import LogState
 from raftactors.storage.segment import (
-    BLOCK_BYTES,
-    MARK_BYTES,
-    Mark,
     SegmentHeader,
-    encode_marks,
     encode_segment_header,
-    mark_offsets,
     segment_bytes_for,
     segment_name,
 )
@@ -58,16 +55,6 @@ class WalStats:
     last_sync_seconds: float = 0.0
 
 
-@dataclass(slots=True)
-class WalPosition:
-    """Where the next batch goes."""
-
-    header: SegmentHeader
-    offset: int
-    number: int
-    chain: int
-
-
 class Wal:
     """The log of one data folder, opened by `open_data_dir`. Not for use by two threads at once."""
 
@@ -79,7 +66,8 @@ class Wal:
         segment_bytes: int,
         incarnation: int,
         random_bytes: Callable[[int], bytes],
-        position: WalPosition,
+        header: SegmentHeader,
+        place: Place,
         log: LogState,
         durability: Durability = Durability(),  # noqa: B008  # frozen
     ) -> None:
@@ -88,19 +76,21 @@ class Wal:
         self._segment_bytes = segment_bytes
         self._incarnation = incarnation
         self._random_bytes = random_bytes
-        self._position = position
+        self._header = header
+        self._place = place
         self._end = log.end
         self._hard_state = log.hard_state
         self._snapshot = log.snapshot
         self._segments = list(log.segments)
         self._records = list(log.records)
-        self._written = self._durable = Mark(position.number - 1, log.end.term, log.end.index)
+        self._written = self._durable = Mark(place.number - 1, log.end.term, log.end.index)
+        self._marks = MarkWriter()
         self._spares = Preallocator(files, folder)
         self._spares.adopt(segment_bytes)
-        self._descriptor = files.open(folder / position.header.name)
         self._usable = True
         self.durability = durability
         self._sync_each = durability.is_safe
+        self._descriptor = files.open(folder / header.name)
         self.stats = WalStats()
         self._interval_sync = IntervalSync(self.sync, durability.interval_ms, threaded=files.concurrent)
 
@@ -119,12 +109,15 @@ class Wal:
         """
         if not self._usable:
             raise StorageError(f"{self._folder}: the log is closed, or a write failed; start the node again")
-        encoded = encode_batch(batches, self._place(), self._end)
+        place = self._place
+        place.flags = 0 if self._durable.number == place.number - 1 else BEHIND_UNSYNCED
+        encoded = encode_batch(batches, place, self._end)
         if encoded is None:
             return
         self._usable = False  # Until all of it is done: an error in between leaves what nobody may build on.
         try:
-            encoded = self._make_room(encoded, batches)
+            if place.offset + len(encoded.content) > self._header.batches_end:
+                encoded = self._go_on_in_next_segment(encoded, batches)
             self._write(encoded)
         except DiskFullError:
             self._usable = True
@@ -166,7 +159,7 @@ class Wal:
     @property
     def identity(self) -> Identity:
         """Whose log this is."""
-        header = self._position.header
+        header = self._header
         return Identity(header.cluster_id, header.node_id, self._incarnation)
 
     def kept_snapshots(self) -> list[SnapshotRecord]:
@@ -206,9 +199,9 @@ class Wal:
         try:
             if self._usable:
                 self.sync()
-                position = self._position
-                marks = encode_marks(position.header.salt, self._durable, position.offset)
-                self._files.pwrite(self._descriptor, marks, position.offset)
+                place = self._place
+                marks = encode_marks(place.salt, self._durable, place.offset, far=True)
+                self._files.pwrite(self._descriptor, marks, place.offset)
                 self._files.fdatasync(self._descriptor)
         except OSError as error:
             raise StorageError(
@@ -219,36 +212,31 @@ class Wal:
             self._files.close(self._descriptor)
             self._descriptor = -1
 
-    def _place(self) -> Place:
-        position = self._position
-        flags = 0 if self._durable.number == position.number - 1 else BEHIND_UNSYNCED
-        return Place(position.header.salt, position.offset, position.number, position.chain, flags)
-
     def _write(self, encoded: EncodedBatch) -> None:
-        position, stats = self._position, self.stats
+        place, stats = self._place, self.stats
         content, chain, end, entries, hard_state, snapshot, vouched = encoded
-        header, offset, length = position.header, position.offset, len(content)
+        offset, number, length = place.offset, place.number, len(content)
         stop = offset + length
-        content += encode_marks(header.salt, self._durable, stop)
+        content += self._marks.encode(place.salt, self._durable, offset, number, stop)
         self._files.pwrite(self._descriptor, content, offset)
-        self._written = Mark(position.number, *end)
+        self._written = Mark(number, end.term, end.index)
         if self._sync_each:
             self._timed_sync()
             self._durable = self._written
-        position.offset = stop
-        position.number += 1
-        position.chain = chain
+        place.offset = stop
+        place.number = number + 1
+        place.chain = chain
         self._end = end
         if hard_state is not None:
             self._hard_state = hard_state
         if snapshot is not None:
             self._snapshot = snapshot
         for vouched_for in vouched:
-            self._records.append(SnapshotRecord(vouched_for.term, vouched_for.index, header.sequence))
+            self._records.append(SnapshotRecord(vouched_for.term, vouched_for.index, self._header.sequence))
         stats.batches += 1
         stats.entries += entries
         stats.bytes += length
-        if stop > header.segment_bytes >> 1 and not self._spares.lacks_space:
+        if stop > self._header.segment_bytes >> 1 and not self._spares.lacks_space:
             self._spares.start(self._segment_bytes)
         if self.durability.interval_ms:
             self._interval_sync.written()
@@ -259,14 +247,10 @@ class Wal:
         self.stats.last_sync_seconds = perf_counter() - started
         self.stats.syncs += 1
 
-    def _make_room(self, encoded: EncodedBatch, batches: Sequence[WalBatch]) -> EncodedBatch:
-        """Go on to the next segment if the batch does not fit this one; it is then encoded for its new place."""
-        position = self._position
-        length = len(encoded.content)
-        if position.offset + length <= position.header.batches_end:
-            return encoded
-        self._rotate(segment_bytes_for(length, self._segment_bytes))
-        moved = encode_batch(batches, self._place(), self._end)
+    def _go_on_in_next_segment(self, encoded: EncodedBatch, batches: Sequence[WalBatch]) -> EncodedBatch:
+        """The batch does not fit this segment any more: encode it for its place in the next one."""
+        self._rotate(segment_bytes_for(len(encoded.content), self._segment_bytes))
+        moved = encode_batch(batches, self._place, self._end)
         assert moved is not None  # It was not None at the old place.
         return moved
 
@@ -276,16 +260,17 @@ class Wal:
         All of this segment is durable before, in every mode of durability: the next one is proof that it was.
         """
         self.sync()
-        files, position = self._files, self._position
+        files, place = self._files, self._place
+        place.flags = 0
         header = new_segment_header(
             self.identity,
-            sequence=position.header.sequence + 1,
-            first_number=position.number + 1,  # SEGMENT_END takes the number in between.
+            sequence=self._header.sequence + 1,
+            first_number=place.number + 1,  # SEGMENT_END takes the number in between.
             segment_bytes=segment_bytes,
             end=self._end,
             hard_state=self._hard_state,
             snapshot=self._snapshot,
-            chain=position.chain,
+            chain=place.chain,
             random_bytes=self._random_bytes,
         )
         try:
@@ -295,16 +280,17 @@ class Wal:
                 raise
             self._spares.lacks_space = True
             raise DiskFullError(f"{self._folder}: no room for the next segment: {error}; free space") from error
-        sealed = SegmentEnd(header.sequence, header.first_index, header.salt, position.chain)
+        sealed = SegmentEnd(header.sequence, header.first_index, header.salt, place.chain)
         # Zeros over the marks: behind the end of a finished segment stands nothing.
-        room = mark_offsets(position.offset)[1] + MARK_BYTES - position.offset
-        record = encode_segment_end(sealed, self._place()).ljust(room, b"\0")
+        room = marks_stop(place.offset) - place.offset
+        record = encode_segment_end(sealed, place).ljust(room, b"\0")
         with self._interval_sync.lock:
-            files.pwrite(self._descriptor, record, position.offset)
+            files.pwrite(self._descriptor, record, place.offset)
             files.fdatasync(self._descriptor)
             files.close(self._descriptor)
             self._descriptor = descriptor
-            self._position = WalPosition(header, BLOCK_BYTES, header.first_number, header.chain)
+            self._header = header
+            self._place = Place(header.salt, BLOCK_BYTES, header.first_number, header.chain)
             self._segments.append((header.sequence, header.first_index))
             self._written = self._durable = Mark(header.first_number - 1, *self._end)
         self.stats.segments += 1

@@ -43,7 +43,7 @@ def last_segment(folder: Path) -> Path:
 def tear(folder: Path) -> bytes:
     """Leave the beginning of a write behind the end of the log, as a power cut does."""
     opened = open_data_dir(folder, cluster_id=9, node_id=1, segment_bytes=16_384)
-    path, start = last_segment(folder), opened.wal._position.offset
+    path, start = last_segment(folder), opened.wal._place.offset
     before = path.read_bytes()
     opened.wal.append([WalBatch(None, [Entry(2, 41, b"x" * 500)])])
     opened.close()

@@ -26,9 +26,10 @@ from raftactors import LocalCluster  # noqa: E402
 from raftactors.codec import replies  # noqa: E402
 from raftactors.codec.frames import FrameKind  # noqa: E402
 from raftactors.config import Limits  # noqa: E402
+from raftactors.storage.blocks import BLOCK_BYTES  # noqa: E402
 from raftactors.storage.record import RECORD_HEADER_BYTES, RecordType, decode_batch_end, padded, read_header  # noqa: E402
 from raftactors.storage.replay import LogState, scan_segment  # noqa: E402
-from raftactors.storage.segment import BLOCK_BYTES, decode_segment_header  # noqa: E402
+from raftactors.storage.segment import decode_segment_header  # noqa: E402
 from raftactors.transport.envelope import CLIENT_MAGIC, decode_envelope  # noqa: E402
 from tests.cluster.ledger import Ledger  # noqa: E402
 from tests.durability.load import Load  # noqa: E402

@@ -1,9 +1,9 @@
 """The damage sweep: a synced log of 64 KiB is damaged at every place in turn, and recovery must notice.
 
-Each bit flipped, each 8-byte word and 512-byte sector zeroed, each two sectors exchanged and each put in the place of
-each other, every length that a segment can be cut to, each segment deleted and each two exchanged. Recovery either
-refuses and names file, offset and index, or finds the whole log; a log whose last batch was never acknowledged may
-lack that batch and nothing else.
+Each bit flipped, each 8-byte word, 512-byte sector and 4096-byte block zeroed, each two sectors exchanged and each put
+in the place of each other, every length that a segment can be cut to, each segment deleted and each two exchanged.
+Recovery either refuses and names file, offset and index, or finds the whole log; a log whose last batch was never
+acknowledged may lack that batch and nothing else.
 
     python -m tests.storage.damage [--every N] [--unacknowledged]
 """
@@ -38,7 +38,8 @@ WAL = FOLDER / "wal"
 
 Contents = dict[str, bytes]
 Damaged = Contents | None
-KINDS = ("bit", "word", "sector", "exchanged", "copied", "length", "segment")
+SIZES = {"word": 8, "sector": SECTOR_BYTES, "block": 4_096}
+KINDS = ("bit", "word", "sector", "block", "exchanged", "copied", "length", "segment")
 
 
 class DamagedFiles(Recorder):
@@ -114,8 +115,8 @@ def damages(kind: str, contents: Contents, first: int, step: int) -> Iterator[tu
     if kind == "bit":
         for bit in range(first, 8 * LOG_BYTES, step):
             yield f"bit {bit}", replaced((bit // 8, bytes([whole[bit // 8] ^ 1 << bit % 8])))
-    elif kind in {"word", "sector"}:
-        size = 8 if kind == "word" else SECTOR_BYTES
+    elif kind in SIZES:
+        size = SIZES[kind]
         for place in range(first * size, LOG_BYTES, step * size):
             yield f"{kind} at {place}", replaced((place, bytes(size)))
     elif kind == "exchanged":
@@ -174,7 +175,7 @@ def sweep(
     files, findings, rng, done = DamagedFiles(), Findings(), Random(every), 0
     started = time.perf_counter()
     for kind in KINDS:
-        step = 1 if kind in {"segment", "sector"} else every
+        step = 1 if kind in {"segment", "block", "sector"} else every
         first = rng.randrange(step) + share[0] * step
         for place, damaged in damages(kind, contents, first, step * share[1]):
             done += 1

@@ -10,7 +10,7 @@ import pytest
 
 from raftactors.errors import CorruptWalError, DataLockedError, ExitCode, ForeignDataError, StorageError
 from raftactors.storage import MemoryFiles, OpenedStorage, PowerCut, WalBatch, open_data_dir
-from raftactors.storage.segment import seal_block
+from raftactors.storage.blocks import seal_block
 
 FOLDER = Path("/node/1")
 

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from raftactors.storage import WalBatch
+from raftactors.storage import marks as marks_module
 from raftactors.storage import opening as opening_module
 from raftactors.storage import recovery as recovery_module
+from raftactors.storage import wal as wal_module
+from raftactors.storage.marks import Mark, encode_marks, mark_offsets
 from raftactors.storage.memory import MemoryFiles
 from raftactors.storage.record import EncodedBatch
 from raftactors.storage.recovery import Recovered
 from raftactors.storage.replay import Scan
-from raftactors.storage.segment import mark_offsets
 from raftactors.storage.wal import Wal
 
 from . import damage as damage_module
@@ -54,6 +56,16 @@ def bug_4_one_mark_only(patch: Patch) -> None:
         return whole(content, scan, min(stop, mark_offsets(scan.stop)[0] + 1))
 
     patch.setattr(recovery_module, "_later_mark", near_only)
+
+
+def bug_4_no_mark_outside_of_the_block(patch: Patch) -> None:
+    """The loss of the last block then takes batches with all that speaks of them."""
+
+    def within(salt: int, mark: Mark, stop: int, *, far: bool) -> bytes:
+        return encode_marks(salt, mark, stop, far=False)
+
+    for module in (marks_module, wal_module):
+        patch.setattr(module, "encode_marks", within)
 
 
 def bug_5_the_sync_is_left_out(patch: Patch) -> None:
@@ -169,6 +181,7 @@ def test_the_explorer_finds(mutant: Mutant, monkeypatch: Patch) -> None:
         bug_4_zeros_are_the_end_of_the_log,
         bug_4_marks_are_not_read,
         bug_4_one_mark_only,
+        bug_4_no_mark_outside_of_the_block,
         bug_16_a_start_forgets_what_was_acknowledged,
     ],
     ids=lambda mutant: mutant.__name__,

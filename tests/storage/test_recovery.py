@@ -11,9 +11,9 @@ import pytest
 from raftactors.core.types import Entry, HardState
 from raftactors.errors import CorruptWalError, ExitCode
 from raftactors.storage import MemoryFiles, OpenedStorage, Verdict, WalBatch
+from raftactors.storage.marks import mark_offsets
 from raftactors.storage.recovery import Recovered, recover
 from raftactors.storage.repair import BROKEN_COPIES_MAX
-from raftactors.storage.segment import mark_offsets
 
 WAL = Path("/node/1/wal")
 
@@ -35,7 +35,7 @@ def append_alone(
     """Append, and return the bytes of the file before, the bytes of the batch, and where they went."""
     path = segments(disk)[-1]
     before = disk.content(path)
-    start, written = opened.wal._position.offset, opened.wal.stats.bytes
+    start, written = opened.wal._place.offset, opened.wal.stats.bytes
     opened.wal.append(batches)
     stop = start + opened.wal.stats.bytes - written
     return path, before, start, disk.content(path)[start:stop]
@@ -172,7 +172,7 @@ def test_a_later_batch_proves_damage_without_the_marks(open_log: OpenLog, disk: 
     opened.wal.append([batch(3, 3)])
     opened.close()
     whole = disk.content(path)
-    stop = opened.wal._position.offset
+    stop = opened.wal._place.offset
     unmarked = whole[:stop] + bytes(len(whole) - stop)
     disk.overwrite(path, unmarked[: start + 4] + bytes(8) + unmarked[start + 12 :])
     with pytest.raises(CorruptWalError, match=rf"damage at offset {start} \(index 2 and up\).* batch 3 \("):

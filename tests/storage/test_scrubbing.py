@@ -10,8 +10,8 @@ import pytest
 
 from raftactors.core.types import ConfState, Entry, HardState, Snapshot
 from raftactors.storage import MemoryFiles, OpenedStorage, WalBatch, open_data_dir
+from raftactors.storage.blocks import BLOCK_BYTES
 from raftactors.storage.scrubbing import Damage, scrub
-from raftactors.storage.segment import BLOCK_BYTES
 from raftactors.storage.snapshot_file import SnapshotHeader
 from raftactors.storage.snapshots import SnapshotFolder
 
