@@ -14,11 +14,11 @@ that is neither old nor new.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from raftactors import LocalCluster, OnDiskApplication, command, query
+from raftactors import FreezableOnDiskApplication, LocalCluster, command, query
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS accounts (owner TEXT PRIMARY KEY, balance INTEGER NOT NULL) WITHOUT ROWID;
@@ -26,11 +26,13 @@ CREATE TABLE IF NOT EXISTS node_rows (key BLOB PRIMARY KEY, value BLOB NOT NULL)
 """
 
 
-class SqliteBank(OnDiskApplication):
+class SqliteBank(FreezableOnDiskApplication):
     """Accounts with whole amounts, by the owner's name; an account is opened by the first deposit."""
 
     def __init__(self) -> None:
+        self._path = Path()
         self._database: sqlite3.Connection | None = None
+        self._frozen: sqlite3.Connection | None = None
 
     # --- what clients call ---
 
@@ -65,8 +67,8 @@ class SqliteBank(OnDiskApplication):
 
     def open(self, folder: Path) -> Mapping[bytes, bytes]:
         """Open the database and return the node's rows."""
-        # Opened on one thread and used on another one, but never on two at once.
-        self._database = sqlite3.connect(folder / "bank.sqlite3", isolation_level=None, check_same_thread=False)
+        self._path = folder / "bank.sqlite3"
+        self._database = self._connect()
         self._sql.execute("PRAGMA journal_mode = WAL")
         self._sql.execute("PRAGMA synchronous = NORMAL")
         self._sql.executescript(_SCHEMA)
@@ -86,18 +88,36 @@ class SqliteBank(OnDiskApplication):
 
     def close(self) -> None:
         """Close the database; SQLite rolls an open transaction back."""
+        self.thaw()
         if self._database is not None:
             self._database.close()
             self._database = None
 
-    def snapshot(self) -> object:
-        """[owner, balance] of every account."""
-        return [list(row) for row in self._sql.execute("SELECT owner, balance FROM accounts ORDER BY owner")]
+    def pieces(self) -> Iterator[object]:
+        """[owner, balance] of every account, a thousand at a time."""
+        return _pieces(self._sql)
 
-    def restore(self, state: Any) -> None:
-        """Become what `snapshot` described."""
+    def freeze(self) -> Iterator[object]:
+        """The same from a connection of its own: it goes on seeing what is committed now, whatever is committed later.
+
+        That keeps the database's write-ahead log from being folded into it until `thaw`.
+        """
+        self._frozen = self._connect()
+        self._frozen.execute("BEGIN")
+        self._frozen.execute("SELECT owner FROM accounts LIMIT 1").fetchall()  # Only a read begins the transaction.
+        return _pieces(self._frozen)
+
+    def thaw(self) -> None:
+        """Close that connection."""
+        if self._frozen is not None:
+            self._frozen.close()
+            self._frozen = None
+
+    def restore_pieces(self, pieces: Iterable[Any]) -> None:
+        """Become what the pieces describe."""
         self._sql.execute("DELETE FROM accounts")
-        self._sql.executemany("INSERT INTO accounts VALUES (?, ?)", state)
+        for accounts in pieces:
+            self._sql.executemany("INSERT INTO accounts VALUES (?, ?)", accounts)
 
     def readable_state(self) -> object:
         """Balances by owner, as `raftactors replay` shows them."""
@@ -109,6 +129,10 @@ class SqliteBank(OnDiskApplication):
 
     # --- inside ---
 
+    def _connect(self) -> sqlite3.Connection:
+        # Opened on one thread and used on another one, but never on two at once.
+        return sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+
     @property
     def _sql(self) -> sqlite3.Connection:
         if self._database is None:
@@ -119,6 +143,12 @@ class SqliteBank(OnDiskApplication):
         # The sum was made in Python: beyond 64 bits it is refused here, where SQLite would go over to floats.
         self._sql.execute("INSERT OR REPLACE INTO accounts VALUES (?, ?)", (owner, balance))
         return balance
+
+
+def _pieces(database: sqlite3.Connection) -> Iterator[object]:
+    accounts = database.execute("SELECT owner, balance FROM accounts ORDER BY owner")
+    while rows := accounts.fetchmany(1_000):
+        yield [list(row) for row in rows]
 
 
 def _check_amount(amount: int) -> None:

@@ -8,7 +8,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from raftactors.app import Application, Context, KeyValue, OnDiskApplication, command, query
+from raftactors.app import (
+    Application,
+    Context,
+    FreezableApplication,
+    FreezableOnDiskApplication,
+    KeyValue,
+    OnDiskApplication,
+    command,
+    query,
+)
 from raftactors.config import Limits, RaftTiming
 from raftactors.errors import RaftActorsError, RequestError
 
@@ -22,6 +31,8 @@ __all__ = [
     "Application",
     "Client",
     "Context",
+    "FreezableApplication",
+    "FreezableOnDiskApplication",
     "KeyValue",
     "Limits",
     "LocalCluster",

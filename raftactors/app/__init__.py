@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from raftactors.app.application import Application, command, query
 from raftactors.app.context import Context
+from raftactors.app.freezing import FreezableApplication
 from raftactors.app.kv import KeyValue
-from raftactors.app.on_disk import OnDiskApplication
+from raftactors.app.on_disk import FreezableOnDiskApplication, OnDiskApplication
 
-__all__ = ["Application", "Context", "KeyValue", "OnDiskApplication", "command", "query"]
+__all__ = [
+    "Application",
+    "Context",
+    "FreezableApplication",
+    "FreezableOnDiskApplication",
+    "KeyValue",
+    "OnDiskApplication",
+    "command",
+    "query",
+]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from raftactors.app.application import Application
+from raftactors.app.freezing import FreezableApplication
 
 Rows = Mapping[bytes, bytes | None]
 """Rows to put in place of those with the same keys; None removes the row, if there is one."""
@@ -79,3 +80,13 @@ class OnDiskApplication(Application, ABC):
         By default OSError: a full disk, a file that cannot be read.
         """
         return isinstance(error, OSError)
+
+
+class FreezableOnDiskApplication(FreezableApplication, OnDiskApplication):
+    """Base of one whose store can be read as it was while commands change it: its snapshots stop nothing.
+
+    A database does this with a second connection whose read transaction begins in `freeze`. Any other
+    OnDiskApplication is encoded as a whole, in memory, between two batches.
+    """
+
+    reserved_names: ClassVar[frozenset[str]] = FreezableApplication.reserved_names | OnDiskApplication.reserved_names

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from raftactors.app.application import Application
-from raftactors.app.host import ApplicationHost, CommandObserver
+from raftactors.app.host import ApplicationHost, CommandObserver, FrozenReplica
 from raftactors.app.on_disk import OnDiskApplication
 from raftactors.app.stored_sessions import Progress, StoredSessionTable
 from raftactors.config import Limits
@@ -88,6 +88,11 @@ class OnDiskHost(ApplicationHost):
             self._call("commit a batch", lambda: self._store.commit(rows))
             self._in_transaction = False
 
+    def freeze(self) -> FrozenReplica:
+        """As for any application; a failure of the store, now or while `content` is read, is ApplicationStateError."""
+        index, term, content = self._call("set its state aside", super().freeze)
+        return FrozenReplica(index, term, self._read_all(content))
+
     def restore_from(self, chunks: Iterable[bytes | memoryview]) -> None:
         """Become the replica that made the snapshot, in one transaction that is committed on return.
 
@@ -150,6 +155,10 @@ class OnDiskHost(ApplicationHost):
         if not self._in_transaction:
             self._call("begin a batch", self._store.begin)
             self._in_transaction = True
+
+    def _read_all(self, content: Iterator[bytes]) -> Iterator[bytes]:
+        while (piece := self._call("read its state", lambda: next(content, None))) is not None:
+            yield piece
 
     def _call(self, what: str, method: Callable[[], _T]) -> _T:
         try:

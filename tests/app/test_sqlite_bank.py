@@ -7,6 +7,7 @@ import random
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,43 @@ def test_sqlite_sums_beyond_64_bits_are_refused_alike(sqlite_bank: Any, tmp_path
     assert outcomes(reply)[0][1][0] == "OverflowError"
     assert replica.ask(("balance", "ann")) == [(OK, 2**63 - 1)]
     replica.host.close()
+
+
+def test_a_snapshot_is_read_while_commands_go_on(sqlite_bank: Any, tmp_path: Path) -> None:
+    bank = sqlite_bank()
+    replica = Replica(bank, host=make_host(bank, folder=tmp_path / "app", limits=Limits(), node_id=1))
+    for number in range(2_500):
+        bank._set(f"owner-{number}", number)
+    replica.commit(commands_frame(0, 1, ("deposit", "owner-7", 1)))
+    replica.host.commit()
+    expected = replica.host.snapshot()
+    frozen = replica.host.freeze()
+    assert (frozen.index, frozen.term) == (replica.host.applied_index, 1)
+    parts = [next(frozen.content), next(frozen.content)]
+    replica.commit(commands_frame(0, 1, ("deposit", "owner-2400", 50), ("deposit", "new", 1)))
+    replica.host.commit()
+    with ThreadPoolExecutor(1) as writer:
+        parts += writer.submit(list, frozen.content).result()
+    assert b"".join(parts) == expected != replica.host.snapshot()
+    assert len(parts) > 4
+    replica.host.thaw()
+    assert replica.ask(("balance", "owner-2400")) == [(OK, 2_450)]
+    other = make_host(sqlite_bank(), folder=tmp_path / "other", limits=Limits(), node_id=2)
+    other.restore_from(parts)
+    assert other.snapshot() == expected
+    other.close()
+    replica.host.close()
+
+
+def test_a_snapshot_that_cannot_be_read_is_given_up_with_a_reason(sqlite_bank: Any, tmp_path: Path) -> None:
+    bank = sqlite_bank()
+    replica = Replica(bank, host=make_host(bank, folder=tmp_path / "app", limits=Limits(), node_id=1))
+    frozen = replica.host.freeze()
+    bank._frozen.close()
+    with pytest.raises(ApplicationStateError, match="could not read its state: ProgrammingError"):
+        list(frozen.content)
+    replica.host.thaw()
+    bank._path = tmp_path
+    with pytest.raises(ApplicationStateError, match="could not set its state aside: OperationalError"):
+        replica.host.freeze()
+    bank.close()
