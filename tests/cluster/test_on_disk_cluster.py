@@ -8,11 +8,14 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from raftactors import LocalCluster
+from raftactors import Limits, LocalCluster
 from raftactors.client import Client
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sqlite_bank.py"
 STEP_TIMEOUT_S = 30.0
+OFTEN = Limits(snapshot_entries=20, trailing_entries=4)
+"""Snapshots all the time, so that nodes are killed in them and restarted ones are caught up by them."""
+
 WRITERS = 3
 INFLIGHT = 8
 
@@ -82,7 +85,7 @@ def await_equal_replicas(client: Client) -> None:
 
 def test_every_deposit_once_through_kills(tmp_path: Path) -> None:
     progress = threading.Condition()
-    with LocalCluster(3, f"{EXAMPLE}:SqliteBank", data_dir=tmp_path / "data") as cluster:
+    with LocalCluster(3, f"{EXAMPLE}:SqliteBank", data_dir=tmp_path / "data", limits=OFTEN) as cluster:
         cluster.wait_leader()
         writers = [
             Writer(cluster.client(timeout_ms=60_000), owner, progress) for owner in map(str, range(1, WRITERS + 1))
@@ -104,6 +107,8 @@ def test_every_deposit_once_through_kills(tmp_path: Path) -> None:
                 writer.stop()
         with cluster.client() as client:
             await_equal_replicas(client)
+            snapshots = [client.admin("status", node=node_id)["snapshot"] for node_id in (1, 2, 3)]
+    assert all(snapshot["index"] and not snapshot["error"] for snapshot in snapshots), snapshots
     for writer in writers:
         # Every balance once: no deposit was executed twice, and none was lost between two.
         assert sorted(writer.balances) == list(range(1, len(writer.balances) + 1))
