@@ -92,7 +92,8 @@ class MarkWriter:
         if block != self._block:
             # The first batch with bytes in this block is this one, or the one before if that reaches into it.
             self._block, self._first_number, self._is_covered = block, number - (start != block), False
-        far = not self._is_covered and mark.number >= self._first_number
-        if far:
+        is_due = not self._is_covered and mark.number >= self._first_number
+        if is_due:
             self._is_covered = True
-        return encode_marks(salt, mark, stop, far=far)
+        # Behind a batch that leaves the block, the other two marks are outside of it as well.
+        return encode_marks(salt, mark, stop, far=is_due and stop < block + BLOCK_BYTES)

@@ -12,20 +12,20 @@ from .workloads import WORKLOADS, record
 
 def check(findings: Findings, states: int) -> None:
     assert findings.failures == []
-    # Shares may meet the same state; of those some hundred thousand, few do.
-    assert findings.states >= 0.98 * states
+    assert findings.states >= states
     assert findings.torn > findings.states // 20
 
 
 @pytest.mark.timeout(600)
 def test_100_000_crash_states_recover() -> None:
-    check(explore_in_processes(107_000), 100_000)
+    # More than are asked for: shares may meet the same state, of these numbers one in twenty does.
+    check(explore_in_processes(110_000), 100_000)
 
 
 @pytest.mark.release
 @pytest.mark.timeout(6 * 3_600)
 def test_5_000_000_crash_states_recover() -> None:
-    check(explore_in_processes(5_350_000, seed=2), 5_000_000)
+    check(explore_in_processes(5_800_000, seed=2), 5_000_000)
 
 
 @pytest.mark.parametrize("name", WORKLOADS)

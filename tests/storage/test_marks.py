@@ -75,6 +75,17 @@ def test_the_far_mark_comes_once_a_block_and_tells_of_a_batch_in_it() -> None:
     assert set(first_far) == set(range(2, max(first_far) + 1))
 
 
+def test_a_batch_that_leaves_its_block_needs_no_far_mark() -> None:
+    writer, start = MarkWriter(), BLOCK_BYTES
+    for number in range(1, 200):
+        stop = start + 4_104
+        near, edge, _ = mark_offsets(stop)
+        content = writer.encode(SALT, Mark(number - 1, 1, number), start, number, stop)
+        assert places_of_marks(content, stop) == [near, edge]
+        assert near // BLOCK_BYTES > start // BLOCK_BYTES
+        start = stop
+
+
 def test_the_far_mark_waits_for_a_batch_of_the_block_to_be_durable() -> None:
     writer, far = MarkWriter(), 2 * BLOCK_BYTES
     found = []
