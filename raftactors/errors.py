@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+WAY_OUT_OF_DAMAGE = "stop the cluster, and `raftactors rebuild` makes this folder anew from the others (docs/damage.md)"
+"""What an error text says about a data folder that cannot be believed any more."""
+
 
 class ExitCode(IntEnum):
     """Exit codes of a node process and of the command line; each failure has its own."""

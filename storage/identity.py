@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from raftactors.errors import CorruptWalError, DataLockedError, ForeignDataError, StorageError
+from raftactors.errors import WAY_OUT_OF_DAMAGE, CorruptWalError, DataLockedError, ForeignDataError, StorageError
 from raftactors.storage.blocks import BLOCK_BYTES, block_verifies, seal_block
 from raftactors.storage.files import FileSystem, ensure_directory, read_whole
 
@@ -90,7 +90,7 @@ def stored_identities(files: FileSystem, path: Path) -> list[Identity]:
     if not found:
         raise CorruptWalError(
             f"{path}/IDENTITY: neither copy (offset 0 and {BLOCK_BYTES}) verifies; no index is lost, but nothing "
-            "proves whose log this is: restore the file from a copy"
+            f"proves whose log this is; {WAY_OUT_OF_DAMAGE}"
         )
     return found
 

@@ -13,7 +13,7 @@ from time import perf_counter
 
 from raftactors.config import Durability
 from raftactors.core.types import ConfState, Entry, HardState, Snapshot
-from raftactors.errors import CorruptWalError, StorageError
+from raftactors.errors import WAY_OUT_OF_DAMAGE, CorruptWalError, StorageError
 from raftactors.storage.blocks import BLOCK_BYTES
 from raftactors.storage.files import FileSystem, RealFiles, ensure_directory, read_whole
 from raftactors.storage.identity import Identity, create_identity, lock_folder, raise_incarnation, read_identity
@@ -77,9 +77,11 @@ def open_data_dir(
     files: FileSystem | None = None,
     random_bytes: Callable[[int], bytes] = os.urandom,
     durability: Durability = Durability(),  # noqa: B008  # frozen
+    incarnation: int = 0,
 ) -> OpenedStorage:
     """Open the folder, making it at the first boot, and recover its log.
 
+    A folder that is made now has incarnations above `incarnation`, in the place of one that came so far.
     A `durability` other than `fsync` lets a power cut take back what was acknowledged; it is warned of in the log.
     `segment_bytes` (16 KiB to 1 GiB) is the size of new segments. Raises DataLockedError when another process has the
     folder open, ForeignDataError when it belongs to another cluster or node, CorruptWalError when durable bytes do not
@@ -93,7 +95,7 @@ def open_data_dir(
             identity = read_identity(files, path, cluster_id=cluster_id, node_id=node_id)
             is_new = identity is None
             if identity is None:
-                identity = Identity(cluster_id, node_id, incarnation=0)
+                identity = Identity(cluster_id, node_id, incarnation)
                 _first_boot(files, path, identity, segment_bytes, random_bytes)
             identity = raise_incarnation(files, path, identity)
             return _open_log(
@@ -146,8 +148,7 @@ def _check_unused(files: FileSystem, segment: Path) -> None:
     if used > BLOCK_BYTES:
         raise CorruptWalError(
             f"{segment.parent.parent}: found a log in use ({segment.name}, bytes up to offset {used}, index range "
-            "unknown) but no IDENTITY, expected both or neither; restore IDENTITY from a copy, or remove the folder "
-            "and let this node join anew"
+            f"unknown) but no IDENTITY, expected both or neither; {WAY_OUT_OF_DAMAGE}"
         )
 
 
@@ -168,8 +169,8 @@ def _open_log(
     folder = path / _WAL_FOLDER
     if not files.exists(folder):
         raise CorruptWalError(
-            f"{folder}: missing (offset 0, every index) although IDENTITY says the folder was in use; restore it from "
-            "a copy, or remove the whole data folder and let this node join anew"
+            f"{folder}: missing (offset 0, every index) although IDENTITY says the folder was in use; "
+            f"{WAY_OUT_OF_DAMAGE}"
         )
     # A rename of a process that was killed may still be in memory only; nothing may build on it before this.
     files.fsync_dir(folder)

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from raftactors.core.types import Entry
+from raftactors.core.types import Entry, HardState
 from raftactors.errors import CorruptWalError, InvariantViolation, NoDataFolderError, StorageError
 from raftactors.storage.identity import Identity, stored_identities
 from raftactors.storage.inspection import ReadOnlyFiles
 from raftactors.storage.record import LogEnd
 from raftactors.storage.recovery import Recovered, recover
 from raftactors.storage.segment import parse_segment_name
+from raftactors.storage.snapshot_file import SnapshotReader
 from raftactors.storage.snapshots import SnapshotFolder
 
 ATTEMPTS_MAX = 20
@@ -28,6 +29,7 @@ class StoredHistory:
     """What a data folder tells of the past.
 
     `entries` are those behind `base`, in order; those up to `commit_index` were committed, later ones may have been.
+    `hard_state` is the last one.
     `snapshots` are the ends of the usable snapshots, the oldest first: files that the log vouches for and whose
     following entries it holds. `torn_bytes` of a write that was cut off, or is under way, stand at `torn_offset` of
     `tail_segment`; 0 if the log ends in a whole batch.
@@ -35,7 +37,7 @@ class StoredHistory:
 
     folder: Path
     identity: Identity
-    commit_index: int
+    hard_state: HardState
     base: LogEnd
     entries: list[Entry]
     snapshots: tuple[LogEnd, ...]
@@ -44,13 +46,22 @@ class StoredHistory:
     tail_segment: Path
 
     @property
+    def commit_index(self) -> int:
+        """Up to where the log knows that entries were committed."""
+        return self.hard_state.commit
+
+    @property
     def last_index(self) -> int:
         """Index of the last entry, or of the one before the first if there is none."""
         return self.entries[-1].index if self.entries else self.base.index
 
+    def snapshot_reader(self, snapshot: LogEnd) -> SnapshotReader:
+        """One of `snapshots`, for the caller to close. Raises CorruptSnapshotError if it is not there or not whole."""
+        return _snapshots(self.folder, self.identity).reader(snapshot.term, snapshot.index)
+
     def snapshot_content(self, snapshot: LogEnd) -> Iterator[memoryview]:
         """The content of a snapshot in chunks, verified. Raises CorruptSnapshotError or StorageError."""
-        reader = _snapshots(self.folder, self.identity).reader(snapshot.term, snapshot.index)
+        reader = self.snapshot_reader(snapshot)
         try:
             yield from reader.chunks()
         finally:
@@ -119,7 +130,7 @@ def _history(folder: Path, identity: Identity, recovered: Recovered) -> StoredHi
     return StoredHistory(
         folder=folder,
         identity=identity,
-        commit_index=log.hard_state.commit,
+        hard_state=log.hard_state,
         base=log.base,
         entries=log.entries,
         snapshots=tuple(sorted(usable, key=lambda end: end.index)),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from raftactors.errors import CorruptWalError
+from raftactors.errors import WAY_OUT_OF_DAMAGE, CorruptWalError
 from raftactors.storage.blocks import BLOCK_BYTES, SECTOR_BYTES
 from raftactors.storage.files import FileSystem, read_whole
 from raftactors.storage.marks import MARK_BYTES, decode_mark, mark_offsets
@@ -34,7 +34,7 @@ from raftactors.storage.segment import (
     parse_segment_name,
 )
 
-_WAY_OUT = "nothing was changed; restore the folder from a copy, or remove it and let this node join anew"
+_WAY_OUT = f"nothing was changed; {WAY_OUT_OF_DAMAGE}"
 
 
 class Verdict(Enum):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from raftactors.codec.entries import decode_entries
 from raftactors.core.types import Entry, HardState, Snapshot
-from raftactors.errors import CorruptWalError, StorageError, WireError
+from raftactors.errors import WAY_OUT_OF_DAMAGE, CorruptWalError, StorageError, WireError
 from raftactors.storage.blocks import BLOCK_BYTES
 from raftactors.storage.record import (
     HEADER_START,
@@ -158,13 +158,12 @@ def scan_segment(
         except (ValueError, WireError, struct.error) as error:
             raise CorruptWalError(
                 f"{file}: the batch at offset {stored.start} verifies but does not fit the log (index "
-                f"{log.end.index + 1} to {stored.end.index}): {error}; restore the folder from a copy, or remove it "
-                "and let this node join anew"
+                f"{log.end.index + 1} to {stored.end.index}): {error}; {WAY_OUT_OF_DAMAGE}"
             ) from error
         if log.end != (stored.end.term, stored.end.index):
             raise CorruptWalError(
                 f"{file}: the batch at offset {stored.start} claims to end at index {stored.end.index} of term "
-                f"{stored.end.term}, but index {log.end.index} of term {log.end.term} was read; restore from a copy"
+                f"{stored.end.term}, but index {log.end.index} of term {log.end.term} was read; {WAY_OUT_OF_DAMAGE}"
             )
         if on_batch is not None:
             on_batch(header, content, scan.number, stored)

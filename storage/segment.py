@@ -13,7 +13,7 @@ import struct
 from typing import NamedTuple
 
 from raftactors.core.types import HardState
-from raftactors.errors import ConfigError, CorruptWalError, ForeignDataError, StorageError
+from raftactors.errors import WAY_OUT_OF_DAMAGE, ConfigError, CorruptWalError, ForeignDataError, StorageError
 from raftactors.storage.blocks import BLOCK_BYTES, SECTOR_BYTES, block_verifies, seal_block, whole_blocks
 
 SEGMENT_MAGIC = b"RAFTWAL\0"
@@ -113,7 +113,7 @@ def decode_segment_header(content: bytes, *, file: str, cluster_id: int, node_id
     if content[: len(SEGMENT_MAGIC)] != SEGMENT_MAGIC or not block_verifies(content):
         raise CorruptWalError(
             f"{file}: the segment header (offset 0 to {BLOCK_BYTES}) does not verify, so no index of this segment can "
-            "be trusted; restore the folder from a copy, or remove it and let this node join anew"
+            f"be trusted; {WAY_OUT_OF_DAMAGE}"
         )
     (_, major, _, flags, cluster, node, incarnation, sequence, first_index, last_term, first_number, size, term, vote,
      commit, snapshot_term, snapshot_index, salt, chain) = _HEADER.unpack_from(content)  # fmt: skip

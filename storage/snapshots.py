@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from raftactors.core.types import Snapshot
-from raftactors.errors import CorruptSnapshotError, CorruptWalError, StorageError
+from raftactors.errors import WAY_OUT_OF_DAMAGE, CorruptSnapshotError, CorruptWalError, StorageError
 from raftactors.storage.files import FileSystem, ensure_directory
 from raftactors.storage.opening import OpenedStorage
 from raftactors.storage.record import SnapshotRecord
@@ -127,8 +127,7 @@ class SnapshotFolder:
             if opened.last_index < record.index:
                 raise CorruptWalError(
                     f"{self.path.parent}: the log ends at index {opened.last_index}, before the snapshot at index "
-                    f"{record.index} that it vouches for; restore the folder from a copy, or remove it and let this "
-                    "node join anew"
+                    f"{record.index} that it vouches for; {WAY_OUT_OF_DAMAGE}"
                 )
             try:
                 reader = self.reader(record.term, record.index)
@@ -146,8 +145,7 @@ class SnapshotFolder:
             return None
         raise CorruptSnapshotError(
             f"{self.path}: no snapshot to start from, and the log begins behind index {opened.base.index}: "
-            f"{'; '.join(faults) or 'the log vouches for none'}; restore the folder from a copy, or remove it and let "
-            "this node join anew"
+            f"{'; '.join(faults) or 'the log vouches for none'}; {WAY_OUT_OF_DAMAGE}"
         )
 
 

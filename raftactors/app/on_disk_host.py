@@ -13,10 +13,9 @@ from raftactors.app.on_disk import OnDiskApplication
 from raftactors.app.stored_sessions import Progress, StoredSessionTable
 from raftactors.config import Limits
 from raftactors.core.types import Entry
-from raftactors.errors import ApplicationStateError, CompactedError, InvariantViolation
+from raftactors.errors import WAY_OUT_OF_DAMAGE, ApplicationStateError, CompactedError, InvariantViolation
 
 _T = TypeVar("_T")
-_WAY_OUT = "remove the node's data folder and let this node join anew, or restore all of it from one copy"
 
 
 def make_host(
@@ -111,7 +110,8 @@ class OnDiskHost(ApplicationHost):
         if kept.applied_index > last_index:
             raise ApplicationStateError(
                 f"{self._folder}: the application's store holds entries up to index {kept.applied_index}, but the log "
-                f"ends at {last_index}: one of them is a copy from another time, or synced data was lost; {_WAY_OUT}"
+                f"ends at {last_index}: one of them is a copy from another time, or synced data was lost; "
+                f"{WAY_OUT_OF_DAMAGE}"
             )
         try:
             term = term_of(kept.applied_index)
@@ -120,7 +120,7 @@ class OnDiskHost(ApplicationHost):
         if kept.applied_index and term != kept.applied_term:
             raise ApplicationStateError(
                 f"{self._folder}: the application's store holds entry {kept.applied_term}/{kept.applied_index}, but "
-                f"the log has {term}/{kept.applied_index}: they do not belong together; {_WAY_OUT}"
+                f"the log has {term}/{kept.applied_index}: they do not belong together; {WAY_OUT_OF_DAMAGE}"
             )
 
     def _make_sessions(self, limits: Limits) -> StoredSessionTable:

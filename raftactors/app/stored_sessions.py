@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from raftactors.app.on_disk import Rows
 from raftactors.app.sessions import Session, SessionTable
-from raftactors.errors import ApplicationStateError
+from raftactors.errors import WAY_OUT_OF_DAMAGE, ApplicationStateError
 
 _FORMAT = 1
 _PROGRESS_KEY = b"p"
@@ -98,7 +98,7 @@ class StoredSessionTable(SessionTable):
         except (KeyError, IndexError, ValueError, struct.error) as error:
             raise ApplicationStateError(
                 f"the application's store returned other rows than were committed: {type(error).__name__}: {error}; "
-                "restore the node's data folder from a copy, or remove it and let this node join anew"
+                + WAY_OUT_OF_DAMAGE
             ) from error
         self.restore([state[session_id] for session_id in sorted(state, key=turns.__getitem__)])
         self._changed.clear()

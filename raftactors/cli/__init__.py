@@ -10,6 +10,7 @@ import typer
 
 from raftactors.cli.nodes import register as register_nodes
 from raftactors.cli.output import print_error
+from raftactors.cli.rebuild import register as register_rebuild
 from raftactors.cli.replay import register as register_replay
 from raftactors.cli.requests import register as register_requests
 from raftactors.cli.snapshot import register as register_snapshot
@@ -37,6 +38,7 @@ for register in (
     register_wal,
     register_replay,
     register_snapshot,
+    register_rebuild,
 ):
     register(app)
 

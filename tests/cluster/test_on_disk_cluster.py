@@ -10,6 +10,7 @@ from pathlib import Path
 
 from raftactors import Limits, LocalCluster
 from raftactors.client import Client
+from raftactors.cluster.rebuilding import rebuild_node
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sqlite_bank.py"
 STEP_TIMEOUT_S = 30.0
@@ -114,3 +115,11 @@ def test_every_deposit_once_through_kills(tmp_path: Path) -> None:
         assert sorted(writer.balances) == list(range(1, len(writer.balances) + 1))
     expected = {writer.owner: len(writer.balances) for writer in writers}
     assert [accounts_of(tmp_path / "data", node_id) for node_id in (1, 2, 3)] == [expected] * 3
+    # A node whose database and log are lost gets both from the others.
+    rebuild_node(tmp_path / "data", 2)
+    assert not (tmp_path / "data" / "node-2" / "data" / "app").exists()
+    with LocalCluster(3, f"{EXAMPLE}:SqliteBank", data_dir=tmp_path / "data", limits=OFTEN) as cluster:
+        cluster.wait_leader()
+        with cluster.client() as client:
+            await_equal_replicas(client)
+    assert accounts_of(tmp_path / "data", 2) == expected

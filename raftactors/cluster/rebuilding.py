@@ -1,0 +1,195 @@
+"""A data folder made anew for a node that lost its own, from what the other nodes of the stopped cluster hold.
+
+Why nothing is lost and no vote is given twice. A committed entry is durable on a majority of the members, so at least
+one of those read here holds it as long as `needed` of them can be read. Among these the log with the highest last term,
+and of those the longest, holds every such entry: it is the log that an election among them would prefer (Raft paper,
+sections 5.4.1 and 5.4.3). The node gets this log and the highest term that any of them knows. Its own vote is
+forgotten, which matters to nobody: all candidates have ended with their processes, and the next one stands in a
+higher term.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+from raftactors.cluster.manifest import FolderLock, Manifest, load_manifest
+from raftactors.config import Limits
+from raftactors.core.types import Entry, HardState, Snapshot
+from raftactors.errors import ConfigError, CorruptSnapshotError, RaftActorsError, StorageError
+from raftactors.storage import Identity, OpenedStorage, RealFiles, WalBatch, open_data_dir
+from raftactors.storage.identity import lock_folder, stored_identities
+from raftactors.storage.opening import SNAPSHOT_FOLDER
+from raftactors.storage.reading import StoredHistory, read_history
+from raftactors.storage.snapshots import SnapshotFolder
+
+UNFINISHED_NAME = "data.new"
+
+_BATCH_BYTES = 1024 * 1024
+_ENTRY_BYTES = 64  # About what a record takes beside its payload.
+
+
+class RebuiltNode(NamedTuple):
+    """The node has the log of `source_node` up to `last_index`; `kept` is where its old folder is, if it had one."""
+
+    node_id: int
+    source_node: int
+    term: int
+    last_index: int
+    kept: Path | None
+
+
+def rebuild_node(folder: Path, node_id: int) -> RebuiltNode:
+    """Make the data folder of one node in the stopped cluster's `folder` anew; the old one is kept beside it.
+
+    Raises ConfigError for a node or a folder that is none, DataLockedError while the cluster or a node runs, and
+    StorageError if too few of the other nodes can be read to know what was committed, or the disk refuses; nothing has
+    changed then, but for what is left in `data.new` of the node.
+    """
+    manifest = load_manifest(folder)
+    if manifest is None:
+        raise ConfigError(f"no cluster in {folder}; name its --data-dir")
+    members = [member.node_id for member in manifest.members]
+    if node_id not in members:
+        raise ConfigError(f"node {node_id} is not one of the cluster in {folder}: {', '.join(map(str, members))}")
+    try:
+        return _rebuild(folder, manifest, members, node_id)
+    except OSError as error:
+        raise StorageError(
+            f"{error.filename or folder}: node {node_id} was not rebuilt: {error.strerror}; free or repair the disk "
+            "and do it again"
+        ) from error
+
+
+def _rebuild(folder: Path, manifest: Manifest, members: list[int], node_id: int) -> RebuiltNode:
+    with _stopped(folder, members):
+        histories = _read_others(folder, members, node_id)
+        source = max(histories, key=lambda number: _end_of(histories[number]))
+        home = folder / f"node-{node_id}"
+        fresh = home / UNFINISHED_NAME
+        if fresh.exists():
+            shutil.rmtree(fresh)  # Of a rebuild that did not come to its end.
+        hard_state = HardState(max(history.hard_state.term for history in histories.values()))
+        identity = Identity(manifest.cluster_id, node_id, max(_incarnations(folder, members)))
+        _write(fresh, identity, histories[source], hard_state)
+        kept = _put_in_place(home, fresh)
+    return RebuiltNode(node_id, source, hard_state.term, histories[source].last_index, kept)
+
+
+@contextmanager
+def _stopped(folder: Path, members: list[int]) -> Iterator[None]:
+    """Keep the cluster and each of its nodes from starting meanwhile."""
+    files = RealFiles()
+    with ExitStack() as held:
+        lock = FolderLock(folder)
+        held.callback(lock.release)
+        for number in members:
+            if _data_of(folder, number).is_dir():
+                held.callback(files.close, lock_folder(files, _data_of(folder, number)))
+        yield
+
+
+def _read_others(folder: Path, members: list[int], node_id: int) -> dict[int, StoredHistory]:
+    """The logs of the other members, by node. Raises StorageError for fewer than tell what was committed."""
+    needed = len(members) - len(members) // 2
+    found: dict[int, StoredHistory] = {}
+    faults: list[str] = []
+    for number in members:
+        if number == node_id:
+            continue
+        try:
+            found[number] = read_history(_data_of(folder, number))
+        except RaftActorsError as error:
+            faults.append(f"node {number}: {error}")
+    if len(found) < needed:
+        raise StorageError(
+            f"{folder}: {len(found)} other nodes can be read, of {len(members)} members it takes {needed} to know what "
+            f"was committed; make a new cluster from a snapshot with `raftactors snapshot restore`. {'; '.join(faults)}"
+        )
+    return found
+
+
+def _end_of(history: StoredHistory) -> tuple[int, int]:
+    """What elections compare: the term of the last entry, then its index."""
+    last_term = history.entries[-1].term if history.entries else history.base.term
+    return last_term, history.last_index
+
+
+def _incarnations(folder: Path, members: list[int]) -> Iterator[int]:
+    """Every one that a data folder tells of, so that nobody who knew the node takes it for an older process."""
+    yield 0
+    for number in members:
+        try:
+            yield from (identity.incarnation for identity in stored_identities(RealFiles(), _data_of(folder, number)))
+        except (RaftActorsError, OSError):
+            continue
+
+
+def _write(path: Path, identity: Identity, source: StoredHistory, hard_state: HardState) -> None:
+    """A data folder as that of a node which has received the source's snapshot, and its entries after that."""
+    files = RealFiles()
+    opened = open_data_dir(
+        path,
+        cluster_id=identity.cluster_id,
+        node_id=identity.node_id,
+        segment_bytes=Limits().segment_bytes,
+        files=files,
+        incarnation=identity.incarnation,
+    )
+    try:
+        snapshot = _copy_snapshot(source, SnapshotFolder(files, path / SNAPSHOT_FOLDER, cluster_id=identity.cluster_id))
+        begin = hard_state._replace(commit=snapshot.index)
+        opened.wal.append([WalBatch(begin, (), snapshot if snapshot.index else None)])
+        _copy_entries(opened, [entry for entry in source.entries if entry.index > snapshot.index])
+        end = hard_state._replace(commit=max(snapshot.index, source.commit_index))
+        opened.wal.append([WalBatch(end, ())])
+    finally:
+        opened.close()
+
+
+def _copy_snapshot(source: StoredHistory, target: SnapshotFolder) -> Snapshot:
+    """The newest snapshot that is whole; an empty one if the log reaches back to its first entry instead."""
+    faults: list[str] = []
+    for end in reversed(source.snapshots):
+        try:
+            reader = source.snapshot_reader(end)
+            try:
+                return target.save(reader.header, map(bytes, reader.chunks()))
+            finally:
+                reader.close()
+        except CorruptSnapshotError as error:
+            faults.append(str(error))
+    if source.base.index:
+        raise StorageError(f"{source.folder}: no snapshot to begin from: {'; '.join(faults) or 'there is none'}")
+    return Snapshot()
+
+
+def _copy_entries(opened: OpenedStorage, entries: list[Entry]) -> None:
+    batch: list[Entry] = []
+    size = 0
+    for entry in entries:
+        batch.append(entry)
+        size += len(entry.data or b"") + _ENTRY_BYTES
+        if size >= _BATCH_BYTES:
+            opened.wal.append([WalBatch(None, batch)])
+            batch, size = [], 0
+    opened.wal.append([WalBatch(None, batch)])
+
+
+def _put_in_place(home: Path, fresh: Path) -> Path | None:
+    """Exchange the folders; `ClusterFolder` sees to it that nothing starts if this ends in between."""
+    data, kept = home / "data", None
+    if data.exists():
+        kept = next(path for number in count(1) if not (path := home / f"data.broken-{number}").exists())
+        data.rename(kept)
+    fresh.rename(data)
+    RealFiles().fsync_dir(home)
+    return kept
+
+
+def _data_of(folder: Path, node_id: int) -> Path:
+    return folder / f"node-{node_id}" / "data"

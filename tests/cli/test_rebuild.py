@@ -1,0 +1,36 @@
+"""`raftactors rebuild`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from raftactors.cluster.local import LocalCluster
+from raftactors.config import RaftTiming
+from raftactors.errors import ExitCode
+from tests.cli.conftest import Run
+
+
+def test_a_lost_and_a_damaged_node_are_rebuilt_once_the_cluster_is_stopped(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    words = ("--data-dir", str(folder))
+    assert run("rebuild", "2", *words).code == ExitCode.CONFIG
+    with LocalCluster(3, data_dir=folder, timing=RaftTiming(tick_ms=20)) as cluster, cluster.client() as client:
+        client.kv.put("a", "1")
+        running = run("rebuild", "2", *words)
+        assert (running.code, "raftactors down" in running.error) == (ExitCode.DATA_LOCKED, True)
+    assert run("rebuild", "4", *words).code == ExitCode.CONFIG
+
+    shutil.rmtree(folder / "node-2" / "data")
+    plain = run("rebuild", "2", *words)
+    first, last = plain.out.splitlines()
+    assert (plain.code, first.startswith("node 2: rebuilt up to index ")) == (0, True)
+    assert last == f"start the cluster with `raftactors up --data-dir {folder}`"
+
+    made = run("rebuild", "3", *words, "--json")
+    assert made.document["kept"] == str(folder / "node-3" / "data.broken-1")
+    assert (made.document["node_id"], made.document["source_node"] in {1, 2}) == (3, True)
+    assert run("wal", "verify", str(folder / "node-3" / "data")).code == 0
+    with LocalCluster(3, data_dir=folder, timing=RaftTiming(tick_ms=20)) as cluster, cluster.client() as client:
+        assert client.kv.get("a") == "1"
+        client.kv.put("a", "2")
