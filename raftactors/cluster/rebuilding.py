@@ -20,7 +20,7 @@ from typing import NamedTuple
 from raftactors.cluster.manifest import FolderLock, Manifest, load_manifest
 from raftactors.config import Limits
 from raftactors.core.types import Entry, HardState, Snapshot
-from raftactors.errors import ConfigError, CorruptSnapshotError, RaftActorsError, StorageError
+from raftactors.errors import ConfigError, CorruptSnapshotError, ForeignDataError, RaftActorsError, StorageError
 from raftactors.storage import Identity, OpenedStorage, RealFiles, WalBatch, open_data_dir
 from raftactors.storage.identity import lock_folder, stored_identities
 from raftactors.storage.opening import SNAPSHOT_FOLDER
@@ -67,17 +67,15 @@ def rebuild_node(folder: Path, node_id: int) -> RebuiltNode:
 
 def _rebuild(folder: Path, manifest: Manifest, members: list[int], node_id: int) -> RebuiltNode:
     with _stopped(folder, members):
-        histories = _read_others(folder, members, node_id)
-        source = max(histories, key=lambda number: _end_of(histories[number]))
+        source_node, source, term = _read_others(folder, manifest, node_id)
         home = folder / f"node-{node_id}"
         fresh = home / UNFINISHED_NAME
         if fresh.exists():
             shutil.rmtree(fresh)  # Of a rebuild that did not come to its end.
-        hard_state = HardState(max(history.hard_state.term for history in histories.values()))
         identity = Identity(manifest.cluster_id, node_id, max(_incarnations(folder, members)))
-        _write(fresh, identity, histories[source], hard_state)
+        _write(fresh, identity, source, HardState(term))
         kept = _put_in_place(home, fresh)
-    return RebuiltNode(node_id, source, hard_state.term, histories[source].last_index, kept)
+    return RebuiltNode(node_id, source_node, term, source.last_index, kept)
 
 
 @contextmanager
@@ -93,24 +91,56 @@ def _stopped(folder: Path, members: list[int]) -> Iterator[None]:
         yield
 
 
-def _read_others(folder: Path, members: list[int], node_id: int) -> dict[int, StoredHistory]:
-    """The logs of the other members, by node. Raises StorageError for fewer than tell what was committed."""
+class _Others(NamedTuple):
+    """The log to take, whose it is, and the highest term that any of the others knows."""
+
+    source_node: int
+    source: StoredHistory
+    term: int
+
+
+def _read_others(folder: Path, manifest: Manifest, node_id: int) -> _Others:
+    """Read the other members one by one; two logs are in memory at a time.
+
+    Raises StorageError for fewer than tell what was committed.
+    """
+    members = [member.node_id for member in manifest.members]
     needed = len(members) - len(members) // 2
-    found: dict[int, StoredHistory] = {}
-    faults: list[str] = []
+    best: _Others | None = None
+    readable, faults = 0, list[str]()
     for number in members:
         if number == node_id:
             continue
         try:
-            found[number] = read_history(_data_of(folder, number))
+            found = _read_member(folder, manifest.cluster_id, number)
         except RaftActorsError as error:
             faults.append(f"node {number}: {error}")
-    if len(found) < needed:
+            continue
+        readable += 1
+        term = found.hard_state.term
+        if best is None:
+            best = _Others(number, found, term)
+        elif _end_of(found) > _end_of(best.source):
+            best = _Others(number, found, max(term, best.term))
+        else:
+            best = best._replace(term=max(term, best.term))
+    if best is None or readable < needed:
         raise StorageError(
-            f"{folder}: {len(found)} other nodes can be read, of {len(members)} members it takes {needed} to know what "
+            f"{folder}: {readable} other nodes can be read, of {len(members)} members it takes {needed} to know what "
             f"was committed; make a new cluster from a snapshot with `raftactors snapshot restore`. {'; '.join(faults)}"
         )
-    return found
+    return best
+
+
+def _read_member(folder: Path, cluster_id: int, node_id: int) -> StoredHistory:
+    path = _data_of(folder, node_id)
+    history = read_history(path)
+    if history.identity[:2] != (cluster_id, node_id):
+        raise ForeignDataError(
+            f"{path} is that of cluster {history.identity.cluster_id}, node {history.identity.node_id}; put the folder "
+            "of this node in its place"
+        )
+    return history
 
 
 def _end_of(history: StoredHistory) -> tuple[int, int]:

@@ -128,6 +128,14 @@ def test_too_few_others_are_refused(make_cluster: MakeCluster, nodes: int, damag
         assert rebuild_node(folder, 1).last_index == 2
 
 
+def test_a_folder_of_another_node_is_no_source(make_cluster: MakeCluster) -> None:
+    folder = make_cluster(3)
+    write_log(folder, 1, [1, 1], HardState(1, 1, 2))
+    shutil.copytree(data_of(folder, 1), data_of(folder, 3))
+    with pytest.raises(StorageError, match=r"node 3: .* is that of cluster 77, node 1"):
+        rebuild_node(folder, 2)
+
+
 def test_nothing_is_rebuilt_while_something_runs(make_cluster: MakeCluster) -> None:
     folder = make_cluster(3)
     for node_id in (1, 2, 3):
