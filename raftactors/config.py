@@ -174,7 +174,9 @@ class NodeConfig:
 
     `application` is `MODULE:CLASS`; `listen_*` default to the node's own member addresses; `import_paths` are put in
     front of `sys.path` before the application is imported. `parent_fd`, when not negative, is the read end of a pipe:
-    the node ends itself when the other end closes. `durability` is what `Durability.parse` reads.
+    the node ends itself when the other end closes. `durability` is what `Durability.parse` reads. With `expects_data`
+    an empty data folder is refused: to be set once a node has served, since one that has forgotten its vote and what
+    it acknowledged must not take part any more.
     """
 
     cluster_id: int
@@ -197,6 +199,7 @@ class NodeConfig:
     durability: str = "fsync"
     import_paths: tuple[str, ...] = ()
     parent_fd: int = -1
+    expects_data: bool = False
 
     def __post_init__(self) -> None:
         _within("cluster_id", self.cluster_id, 1, 2**63 - 1)

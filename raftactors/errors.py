@@ -28,6 +28,7 @@ class ExitCode(IntEnum):
     DATA_UNREADABLE = 16
     DATA_TORN = 17
     NO_DATA_FOLDER = 18
+    DATA_LOST = 19
     ACTOR_FAILED = 20
     ACTOR_HUNG = 21
     SYNC_FAILED = 22
@@ -120,6 +121,12 @@ class StorageError(RaftActorsError):
     """Base of errors of the data folder."""
 
     exit_code = ExitCode.DATA_UNREADABLE
+
+
+class DataLostError(StorageError):
+    """The data folder is empty, and the node is told that it has had data: it forgot what it acknowledged."""
+
+    exit_code = ExitCode.DATA_LOST
 
 
 class NoDataFolderError(StorageError):

@@ -93,8 +93,8 @@ class Node:
     """The composition root: opens the data folder and the sockets, builds the actors and starts them.
 
     The constructor raises what a start-up can run into: ApplicationUnknownError, ForeignDataError, DataLockedError,
-    CorruptWalError, CorruptSnapshotError, AddressInUseError. After it returned, nothing is running yet; `start` cannot
-    fail.
+    DataLostError, CorruptWalError, CorruptSnapshotError, AddressInUseError. After it returned, nothing is running yet;
+    `start` cannot fail.
     """
 
     def __init__(self, config: NodeConfig, *, files: FileSystem | None = None) -> None:
@@ -111,6 +111,7 @@ class Node:
                 segment_bytes=config.limits.segment_bytes,
                 files=files,
                 durability=Durability.parse(config.durability),
+                expects_data=config.expects_data,
             )
             undo.callback(self.storage.close)
             self.network = PeerNetwork(config, self.storage.incarnation, context=self._zmq)

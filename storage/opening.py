@@ -13,7 +13,7 @@ from time import perf_counter
 
 from raftactors.config import Durability
 from raftactors.core.types import ConfState, Entry, HardState, Snapshot
-from raftactors.errors import WAY_OUT_OF_DAMAGE, CorruptWalError, StorageError
+from raftactors.errors import WAY_OUT_OF_DAMAGE, CorruptWalError, DataLostError, StorageError
 from raftactors.storage.blocks import BLOCK_BYTES
 from raftactors.storage.files import FileSystem, RealFiles, ensure_directory, read_whole
 from raftactors.storage.identity import Identity, create_identity, lock_folder, raise_incarnation, read_identity
@@ -78,10 +78,12 @@ def open_data_dir(
     random_bytes: Callable[[int], bytes] = os.urandom,
     durability: Durability = Durability(),  # noqa: B008  # frozen
     incarnation: int = 0,
+    expects_data: bool = False,
 ) -> OpenedStorage:
     """Open the folder, making it at the first boot, and recover its log.
 
-    A folder that is made now has incarnations above `incarnation`, in the place of one that came so far.
+    A folder that is made now has incarnations above `incarnation`, in the place of one that came so far; with
+    `expects_data` none is made, and DataLostError is raised.
     A `durability` other than `fsync` lets a power cut take back what was acknowledged; it is warned of in the log.
     `segment_bytes` (16 KiB to 1 GiB) is the size of new segments. Raises DataLockedError when another process has the
     folder open, ForeignDataError when it belongs to another cluster or node, CorruptWalError when durable bytes do not
@@ -94,6 +96,11 @@ def open_data_dir(
         try:
             identity = read_identity(files, path, cluster_id=cluster_id, node_id=node_id)
             is_new = identity is None
+            if identity is None and expects_data:
+                raise DataLostError(
+                    f"{path}: no IDENTITY here, but this node has served: its data was lost, and with it its vote and "
+                    f"what it acknowledged; {WAY_OUT_OF_DAMAGE}"
+                )
             if identity is None:
                 identity = Identity(cluster_id, node_id, incarnation)
                 _first_boot(files, path, identity, segment_bytes, random_bytes)

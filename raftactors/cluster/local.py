@@ -135,10 +135,11 @@ class LocalCluster:
         self._manifest.save(folder.path)
         self._manifest_lock = threading.Lock()
         self.nodes: dict[int, NodeProcess] = {}
-        for config in self._node_configs(folder.path, folder.cluster_id, members):
+        configs = self._node_configs(folder.path, folder.cluster_id, members, expects_data=folder.has_served)
+        for config in configs:
             path = folder.node_path(config.node_id)
             path.mkdir(mode=0o700, exist_ok=True)
-            (path / "config.json").write_text(config.to_json(), encoding="utf-8")
+            _write_config(path, config)
             self.nodes[config.node_id] = NodeProcess(
                 config.node_id, path / "config.json", path / "log", command=self._command
             )
@@ -158,6 +159,8 @@ class LocalCluster:
         self._control = ControlServer(self._operate, closes_after=lambda operation: operation == "down")
         me = ProcessRecord(node_id=0, pid=os.getpid(), created_s=psutil.Process().create_time())
         self._save(has_served=True, supervisor=me, control_socket=self._control.path)
+        for config in configs:
+            _write_config(folder.node_path(config.node_id), dataclasses.replace(config, expects_data=True))
 
     def _stop(self, *, remove: bool) -> None:
         with self._stopping:
@@ -297,7 +300,9 @@ class LocalCluster:
             for number in range(self._count)
         )
 
-    def _node_configs(self, folder: Path, cluster_id: int, members: tuple[Member, ...]) -> list[NodeConfig]:
+    def _node_configs(
+        self, folder: Path, cluster_id: int, members: tuple[Member, ...], *, expects_data: bool = False
+    ) -> list[NodeConfig]:
         try:
             return [
                 NodeConfig(
@@ -307,6 +312,7 @@ class LocalCluster:
                     members=members,
                     application=self._application.spec,
                     import_paths=self._application.import_paths,
+                    expects_data=expects_data,
                     **self._node_options,
                 )
                 for member in members
@@ -329,6 +335,13 @@ class LocalCluster:
         with self._manifest_lock:
             self._manifest = dataclasses.replace(self._manifest, **changes)
             self._manifest.save(self._folder.path)
+
+
+def _write_config(folder: Path, config: NodeConfig) -> None:
+    """Whole or not at all: the supervisor may start a node at any time."""
+    temporary = folder / "config.tmp"
+    temporary.write_text(config.to_json(), encoding="utf-8")
+    temporary.replace(folder / "config.json")
 
 
 def _example_members(count: int) -> tuple[Member, ...]:

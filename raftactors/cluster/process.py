@@ -23,6 +23,7 @@ from raftactors.errors import (
     ConfigError,
     CorruptWalError,
     DataLockedError,
+    DataLostError,
     ExitCode,
     ForeignDataError,
     RaftActorsError,
@@ -48,6 +49,7 @@ _ERRORS: dict[int, type[RaftActorsError]] = {
     ExitCode.DATA_LOCKED: DataLockedError,
     ExitCode.DATA_CORRUPT: CorruptWalError,
     ExitCode.DATA_UNREADABLE: StorageError,
+    ExitCode.DATA_LOST: DataLostError,
 }
 
 _lifelines: weakref.WeakSet[Lifeline] = weakref.WeakSet()

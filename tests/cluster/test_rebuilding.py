@@ -15,7 +15,14 @@ from raftactors.cluster.manifest import FolderLock, Manifest
 from raftactors.cluster.rebuilding import UNFINISHED_NAME, rebuild_node
 from raftactors.config import Limits, Member, RaftTiming
 from raftactors.core.types import Entry, HardState
-from raftactors.errors import ConfigError, CorruptWalError, DataLockedError, RaftActorsError, StorageError
+from raftactors.errors import (
+    ConfigError,
+    CorruptWalError,
+    DataLockedError,
+    DataLostError,
+    RaftActorsError,
+    StorageError,
+)
 from raftactors.storage import OpenedStorage, WalBatch, open_data_dir
 
 CLUSTER_ID = 77
@@ -206,3 +213,19 @@ def test_a_cluster_goes_on_after_a_rebuild_from_an_older_snapshot(tmp_path: Path
         cluster.kill(others[0])
         client.kv.put("key-0", "after")
         assert client.kv.get("key-0") == "after"
+
+
+def test_a_node_that_lost_its_folder_does_not_start_before_it_is_rebuilt(tmp_path: Path) -> None:
+    with LocalCluster(3, data_dir=tmp_path, timing=RaftTiming(tick_ms=20)) as cluster, cluster.client() as client:
+        client.kv.put("a", "1")
+        victim = cluster.wait_leader()
+        cluster.kill(victim)
+        shutil.rmtree(data_of(tmp_path, victim))
+        with pytest.raises(DataLostError, match=rf"node-{victim}/data: no IDENTITY here, .*raftactors rebuild"):
+            cluster.restart(victim)
+        client.kv.put("a", "2")
+    with pytest.raises(DataLostError, match="raftactors rebuild"), LocalCluster(3, data_dir=tmp_path):
+        pass
+    rebuild_node(tmp_path, victim)
+    with LocalCluster(3, data_dir=tmp_path, timing=RaftTiming(tick_ms=20)) as cluster, cluster.client() as client:
+        assert client.kv.get("a") == "2"

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from raftactors.errors import CorruptWalError, DataLockedError, ExitCode, ForeignDataError, StorageError
+from raftactors.errors import CorruptWalError, DataLockedError, DataLostError, ExitCode, ForeignDataError, StorageError
 from raftactors.storage import MemoryFiles, OpenedStorage, PowerCut, WalBatch, open_data_dir
 from raftactors.storage.blocks import seal_block
 
@@ -137,3 +137,24 @@ def test_no_incarnation_is_handed_out_twice_when_opens_are_cut() -> None:
             pass
         disk.crash(Random(trial))
     assert handed_out > 1
+
+
+def test_an_empty_folder_is_refused_where_data_is_expected(disk: MemoryFiles) -> None:
+    def open_expecting() -> OpenedStorage:
+        return open_data_dir(FOLDER, cluster_id=9, node_id=1, segment_bytes=16_384, files=disk, expects_data=True)
+
+    with pytest.raises(DataLostError, match=r"^/node/1: no IDENTITY here, .*raftactors rebuild") as refused:
+        open_expecting()
+    assert refused.value.exit_code == ExitCode.DATA_LOST
+    assert disk.listdir(FOLDER) == ["LOCK"]
+    open_as(disk).close()
+    opened = open_expecting()
+    assert opened.incarnation == 2
+    opened.close()
+
+
+def test_a_folder_in_the_place_of_another_has_higher_incarnations(disk: MemoryFiles) -> None:
+    for expected in (42, 43):
+        opened = open_data_dir(FOLDER, cluster_id=9, node_id=1, segment_bytes=16_384, files=disk, incarnation=41)
+        assert opened.incarnation == expected
+        opened.close()
