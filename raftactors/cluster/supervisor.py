@@ -24,6 +24,7 @@ _INCURABLE = frozenset(
         ExitCode.DATA_FOREIGN,
         ExitCode.DATA_LOCKED,
         ExitCode.DATA_CORRUPT,
+        ExitCode.DATA_LOST,
     }
 )
 """Starting again cannot help: a person has to look."""
