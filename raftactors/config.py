@@ -174,9 +174,9 @@ class NodeConfig:
 
     `application` is `MODULE:CLASS`; `listen_*` default to the node's own member addresses; `import_paths` are put in
     front of `sys.path` before the application is imported. `parent_fd`, when not negative, is the read end of a pipe:
-    the node ends itself when the other end closes. `durability` is what `Durability.parse` reads. With `expects_data`
-    an empty data folder is refused: to be set once a node has served, since one that has forgotten its vote and what
-    it acknowledged must not take part any more.
+    the node ends itself when the other end closes. `durability` is what `Durability.parse` reads. A data folder that
+    has not come to `incarnation_min` is refused, with 1 an empty one, with more an old copy: a node that has forgotten
+    its vote or what it acknowledged must not take part. The ready line tells the incarnation that a node serves with.
     """
 
     cluster_id: int
@@ -199,7 +199,7 @@ class NodeConfig:
     durability: str = "fsync"
     import_paths: tuple[str, ...] = ()
     parent_fd: int = -1
-    expects_data: bool = False
+    incarnation_min: int = 0
 
     def __post_init__(self) -> None:
         _within("cluster_id", self.cluster_id, 1, 2**63 - 1)
@@ -208,6 +208,7 @@ class NodeConfig:
         _within("watchdog_ms", self.watchdog_ms, 100, 600_000)
         _within("application_watchdog_ms", self.application_watchdog_ms, 100, 86_400_000)
         _within("drain_ms", self.drain_ms, 0, 600_000)
+        _within("incarnation_min", self.incarnation_min, 0, 2**63 - 1)
         if self.log_level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise ConfigError(f"log_level is {self.log_level!r}; choose DEBUG, INFO, WARNING or ERROR")
         Durability.parse(self.durability)

@@ -124,7 +124,7 @@ class StorageError(RaftActorsError):
 
 
 class DataLostError(StorageError):
-    """The data folder is empty, and the node is told that it has had data: it forgot what it acknowledged."""
+    """The data folder is empty, or an old copy: the node has forgotten its vote and what it acknowledged."""
 
     exit_code = ExitCode.DATA_LOST
 

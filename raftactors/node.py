@@ -111,7 +111,7 @@ class Node:
                 segment_bytes=config.limits.segment_bytes,
                 files=files,
                 durability=Durability.parse(config.durability),
-                expects_data=config.expects_data,
+                incarnation_min=config.incarnation_min,
             )
             undo.callback(self.storage.close)
             self.network = PeerNetwork(config, self.storage.incarnation, context=self._zmq)

@@ -78,12 +78,12 @@ def open_data_dir(
     random_bytes: Callable[[int], bytes] = os.urandom,
     durability: Durability = Durability(),  # noqa: B008  # frozen
     incarnation: int = 0,
-    expects_data: bool = False,
+    incarnation_min: int = 0,
 ) -> OpenedStorage:
     """Open the folder, making it at the first boot, and recover its log.
 
-    A folder that is made now has incarnations above `incarnation`, in the place of one that came so far; with
-    `expects_data` none is made, and DataLostError is raised.
+    A folder that is made now has incarnations above `incarnation`, in the place of one that came so far. One that has
+    not come to `incarnation_min` lacks what the node acknowledged since: DataLostError.
     A `durability` other than `fsync` lets a power cut take back what was acknowledged; it is warned of in the log.
     `segment_bytes` (16 KiB to 1 GiB) is the size of new segments. Raises DataLockedError when another process has the
     folder open, ForeignDataError when it belongs to another cluster or node, CorruptWalError when durable bytes do not
@@ -96,10 +96,11 @@ def open_data_dir(
         try:
             identity = read_identity(files, path, cluster_id=cluster_id, node_id=node_id)
             is_new = identity is None
-            if identity is None and expects_data:
+            if (0 if identity is None else identity.incarnation) < incarnation_min:
+                found = "nothing is here" if identity is None else f"an old copy of incarnation {identity.incarnation}"
                 raise DataLostError(
-                    f"{path}: no IDENTITY here, but this node has served: its data was lost, and with it its vote and "
-                    f"what it acknowledged; {WAY_OUT_OF_DAMAGE}"
+                    f"{path}: {found}, but this node has served with incarnation {incarnation_min}: it has forgotten "
+                    f"its vote and what it acknowledged since; {WAY_OUT_OF_DAMAGE}"
                 )
             if identity is None:
                 identity = Identity(cluster_id, node_id, incarnation)

@@ -16,7 +16,7 @@ import psutil
 
 from raftactors.cluster.application import ApplicationReference
 from raftactors.cluster.manifest import FILE_NAME, FolderLock, Manifest, load_manifest
-from raftactors.cluster.rebuilding import UNFINISHED_NAME
+from raftactors.cluster.node_folder import UNFINISHED_NAME, node_folder
 from raftactors.config import Member
 from raftactors.errors import ForeignDataError, StorageError
 
@@ -55,7 +55,7 @@ class ClusterFolder:
 
     def node_path(self, node_id: int) -> Path:
         """The folder of one node."""
-        return self.path / f"node-{node_id}"
+        return node_folder(self.path, node_id)
 
     def new_manifest(self, members: tuple[Member, ...]) -> Manifest:
         """What this start writes down before it starts a node."""

@@ -20,6 +20,7 @@ from raftactors.cluster.application import refer_to
 from raftactors.cluster.control import ControlServer
 from raftactors.cluster.folder import ClusterFolder
 from raftactors.cluster.manifest import Manifest, ProcessRecord
+from raftactors.cluster.node_folder import CONFIG_NAME, least_incarnation, write_config
 from raftactors.cluster.ports import HeldPort, hold_port
 from raftactors.cluster.probe import StatusProbe
 from raftactors.cluster.process import NODE_COMMAND, NODE_MARK, NodeProcess, NodeStartError, Usage
@@ -135,13 +136,15 @@ class LocalCluster:
         self._manifest.save(folder.path)
         self._manifest_lock = threading.Lock()
         self.nodes: dict[int, NodeProcess] = {}
-        configs = self._node_configs(folder.path, folder.cluster_id, members, expects_data=folder.has_served)
-        for config in configs:
+        self._configs: dict[int, NodeConfig] = {}
+        for config in self._node_configs(folder.path, folder.cluster_id, members):
             path = folder.node_path(config.node_id)
             path.mkdir(mode=0o700, exist_ok=True)
-            _write_config(path, config)
+            least = least_incarnation(path) if folder.has_served else 0
+            self._configs[config.node_id] = dataclasses.replace(config, incarnation_min=least)
+            write_config(path, self._configs[config.node_id])
             self.nodes[config.node_id] = NodeProcess(
-                config.node_id, path / "config.json", path / "log", command=self._command
+                config.node_id, path / CONFIG_NAME, path / "log", command=self._command
             )
         self._supervisor = Supervisor(
             self.nodes,
@@ -159,8 +162,7 @@ class LocalCluster:
         self._control = ControlServer(self._operate, closes_after=lambda operation: operation == "down")
         me = ProcessRecord(node_id=0, pid=os.getpid(), created_s=psutil.Process().create_time())
         self._save(has_served=True, supervisor=me, control_socket=self._control.path)
-        for config in configs:
-            _write_config(folder.node_path(config.node_id), dataclasses.replace(config, expects_data=True))
+        self._note_incarnations()
 
     def _stop(self, *, remove: bool) -> None:
         with self._stopping:
@@ -300,9 +302,7 @@ class LocalCluster:
             for number in range(self._count)
         )
 
-    def _node_configs(
-        self, folder: Path, cluster_id: int, members: tuple[Member, ...], *, expects_data: bool = False
-    ) -> list[NodeConfig]:
+    def _node_configs(self, folder: Path, cluster_id: int, members: tuple[Member, ...]) -> list[NodeConfig]:
         try:
             return [
                 NodeConfig(
@@ -312,7 +312,6 @@ class LocalCluster:
                     members=members,
                     application=self._application.spec,
                     import_paths=self._application.import_paths,
-                    expects_data=expects_data,
                     **self._node_options,
                 )
                 for member in members
@@ -323,6 +322,7 @@ class LocalCluster:
     def _take_change(self) -> None:
         """Called by the supervisor when a node was started or has ended."""
         self._probe.renew()
+        self._note_incarnations()
         self._save(
             processes=tuple(
                 ProcessRecord(node_id=process.node_id, pid=process.pid, created_s=process.created_s)
@@ -331,17 +331,19 @@ class LocalCluster:
             )
         )
 
+    def _note_incarnations(self) -> None:
+        """A node that has served is not to be started with less than it had then."""
+        with self._manifest_lock:
+            for node_id, config in self._configs.items():
+                if self.nodes[node_id].incarnation > config.incarnation_min:
+                    noted = dataclasses.replace(config, incarnation_min=self.nodes[node_id].incarnation)
+                    self._configs[node_id] = noted
+                    write_config(self._folder.node_path(node_id), noted)
+
     def _save(self, **changes: Any) -> None:
         with self._manifest_lock:
             self._manifest = dataclasses.replace(self._manifest, **changes)
             self._manifest.save(self._folder.path)
-
-
-def _write_config(folder: Path, config: NodeConfig) -> None:
-    """Whole or not at all: the supervisor may start a node at any time."""
-    temporary = folder / "config.tmp"
-    temporary.write_text(config.to_json(), encoding="utf-8")
-    temporary.replace(folder / "config.json")
 
 
 def _example_members(count: int) -> tuple[Member, ...]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from raftactors.cluster.manifest import FolderLock, Manifest, load_manifest
+from raftactors.cluster.node_folder import UNFINISHED_NAME, data_folder, least_incarnation, node_folder
 from raftactors.config import Limits
 from raftactors.core.types import Entry, HardState, Snapshot
 from raftactors.errors import ConfigError, CorruptSnapshotError, ForeignDataError, RaftActorsError, StorageError
@@ -26,8 +27,6 @@ from raftactors.storage.identity import lock_folder, stored_identities
 from raftactors.storage.opening import SNAPSHOT_FOLDER
 from raftactors.storage.reading import StoredHistory, read_history
 from raftactors.storage.snapshots import SnapshotFolder
-
-UNFINISHED_NAME = "data.new"
 
 _BATCH_BYTES = 1024 * 1024
 _ENTRY_BYTES = 64  # About what a record takes beside its payload.
@@ -68,7 +67,7 @@ def rebuild_node(folder: Path, node_id: int) -> RebuiltNode:
 def _rebuild(folder: Path, manifest: Manifest, members: list[int], node_id: int) -> RebuiltNode:
     with _stopped(folder, members):
         source_node, source, term = _read_others(folder, manifest, node_id)
-        home = folder / f"node-{node_id}"
+        home = node_folder(folder, node_id)
         fresh = home / UNFINISHED_NAME
         if fresh.exists():
             shutil.rmtree(fresh)  # Of a rebuild that did not come to its end.
@@ -86,8 +85,8 @@ def _stopped(folder: Path, members: list[int]) -> Iterator[None]:
         lock = FolderLock(folder)
         held.callback(lock.release)
         for number in members:
-            if _data_of(folder, number).is_dir():
-                held.callback(files.close, lock_folder(files, _data_of(folder, number)))
+            if data_folder(folder, number).is_dir():
+                held.callback(files.close, lock_folder(files, data_folder(folder, number)))
         yield
 
 
@@ -133,7 +132,7 @@ def _read_others(folder: Path, manifest: Manifest, node_id: int) -> _Others:
 
 
 def _read_member(folder: Path, cluster_id: int, node_id: int) -> StoredHistory:
-    path = _data_of(folder, node_id)
+    path = data_folder(folder, node_id)
     history = read_history(path)
     if history.identity[:2] != (cluster_id, node_id):
         raise ForeignDataError(
@@ -150,11 +149,13 @@ def _end_of(history: StoredHistory) -> tuple[int, int]:
 
 
 def _incarnations(folder: Path, members: list[int]) -> Iterator[int]:
-    """Every one that a data folder tells of, so that nobody who knew the node takes it for an older process."""
-    yield 0
+    """Every one that a folder tells of, so that nobody who knew the node takes it for an older process."""
     for number in members:
+        yield least_incarnation(node_folder(folder, number))
         try:
-            yield from (identity.incarnation for identity in stored_identities(RealFiles(), _data_of(folder, number)))
+            yield from (
+                identity.incarnation for identity in stored_identities(RealFiles(), data_folder(folder, number))
+            )
         except (RaftActorsError, OSError):
             continue
 
@@ -219,7 +220,3 @@ def _put_in_place(home: Path, fresh: Path) -> Path | None:
     fresh.rename(data)
     RealFiles().fsync_dir(home)
     return kept
-
-
-def _data_of(folder: Path, node_id: int) -> Path:
-    return folder / f"node-{node_id}" / "data"

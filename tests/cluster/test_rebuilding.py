@@ -15,7 +15,8 @@ from raftactors.cluster.application import refer_to
 from raftactors.cluster.folder import ClusterFolder
 from raftactors.cluster.local import KEY_VALUE, LocalCluster
 from raftactors.cluster.manifest import FolderLock, Manifest
-from raftactors.cluster.rebuilding import UNFINISHED_NAME, rebuild_node
+from raftactors.cluster.node_folder import UNFINISHED_NAME
+from raftactors.cluster.rebuilding import rebuild_node
 from raftactors.config import Limits, Member, RaftTiming
 from raftactors.core.types import Entry, HardState
 from raftactors.errors import (
@@ -228,7 +229,7 @@ def test_a_node_that_lost_its_folder_does_not_start_before_it_is_rebuilt(tmp_pat
         deadline_s = time.monotonic() + 30
         while "DATA_LOST" not in (reason := cluster.status()["nodes"][victim - 1]["reason"]):
             assert time.monotonic() < deadline_s, reason
-        with pytest.raises(DataLostError, match=rf"node-{victim}/data: no IDENTITY here, .*raftactors rebuild"):
+        with pytest.raises(DataLostError, match=rf"node-{victim}/data: nothing is here, .*raftactors rebuild"):
             cluster.restart(victim)
         client.kv.put("a", "2")
     with pytest.raises(DataLostError, match="raftactors rebuild"), LocalCluster(3, data_dir=tmp_path):
@@ -236,3 +237,19 @@ def test_a_node_that_lost_its_folder_does_not_start_before_it_is_rebuilt(tmp_pat
     rebuild_node(tmp_path, victim)
     with LocalCluster(3, data_dir=tmp_path, timing=RaftTiming(tick_ms=20)) as cluster, cluster.client() as client:
         assert client.kv.get("a") == "2"
+
+
+def test_a_node_with_an_old_copy_does_not_start_before_it_is_rebuilt(tmp_path: Path) -> None:
+    folder, copy = tmp_path / "data", tmp_path / "copy"
+    for number in range(2):
+        with LocalCluster(3, data_dir=folder, timing=RaftTiming(tick_ms=20)) as cluster, cluster.client() as client:
+            client.kv.put("a", str(number))
+        if number == 0:
+            shutil.copytree(data_of(folder, 2), copy)
+    shutil.rmtree(data_of(folder, 2))
+    shutil.copytree(copy, data_of(folder, 2))
+    with pytest.raises(DataLostError, match=r"an old copy of incarnation 1, .* with incarnation 2:"):
+        LocalCluster(3, data_dir=folder).start()
+    assert rebuild_node(folder, 2).kept == folder / "node-2" / "data.broken-1"
+    with LocalCluster(3, data_dir=folder, timing=RaftTiming(tick_ms=20)) as cluster, cluster.client() as client:
+        assert client.kv.get("a") == "1"

@@ -139,18 +139,21 @@ def test_no_incarnation_is_handed_out_twice_when_opens_are_cut() -> None:
     assert handed_out > 1
 
 
-def test_an_empty_folder_is_refused_where_data_is_expected(disk: MemoryFiles) -> None:
-    def open_expecting() -> OpenedStorage:
-        return open_data_dir(FOLDER, cluster_id=9, node_id=1, segment_bytes=16_384, files=disk, expects_data=True)
+def test_an_empty_folder_and_an_old_copy_are_refused_where_more_is_expected(disk: MemoryFiles) -> None:
+    def open_expecting(least: int) -> OpenedStorage:
+        return open_data_dir(FOLDER, cluster_id=9, node_id=1, segment_bytes=16_384, files=disk, incarnation_min=least)
 
-    with pytest.raises(DataLostError, match=r"^/node/1: no IDENTITY here, .*raftactors rebuild") as refused:
-        open_expecting()
+    with pytest.raises(DataLostError, match=r"^/node/1: nothing is here, .*raftactors rebuild") as refused:
+        open_expecting(1)
     assert refused.value.exit_code == ExitCode.DATA_LOST
     assert disk.listdir(FOLDER) == ["LOCK"]
     open_as(disk).close()
-    opened = open_expecting()
+    with pytest.raises(DataLostError, match=r"^/node/1: an old copy of incarnation 1, .* with incarnation 2:"):
+        open_expecting(2)
+    opened = open_expecting(1)
     assert opened.incarnation == 2
     opened.close()
+    open_expecting(2).close()
 
 
 def test_a_folder_in_the_place_of_another_has_higher_incarnations(disk: MemoryFiles) -> None:

@@ -1,0 +1,38 @@
+"""The folder of one node in that of its cluster: what the node is told, and where its data is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from raftactors.config import NodeConfig
+
+CONFIG_NAME = "config.json"
+UNFINISHED_NAME = "data.new"
+"""Where `rebuild_node` makes a data folder before it takes its place."""
+
+
+def node_folder(cluster_folder: Path, node_id: int) -> Path:
+    """The folder of one node."""
+    return cluster_folder / f"node-{node_id}"
+
+
+def data_folder(cluster_folder: Path, node_id: int) -> Path:
+    """Where the node keeps its data."""
+    return node_folder(cluster_folder, node_id) / "data"
+
+
+def write_config(folder: Path, config: NodeConfig) -> None:
+    """Write what the node is told, whole or not at all: its supervisor may start it at any time."""
+    path = folder / CONFIG_NAME
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(config.to_json(), encoding="utf-8")
+    temporary.replace(path)
+
+
+def least_incarnation(folder: Path) -> int:
+    """What a node that has served must at least have come to, by its last configuration; 1 if that tells nothing."""
+    try:
+        return max(1, int(json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))["incarnation_min"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return 1
