@@ -21,7 +21,14 @@ from raftactors.cluster.manifest import FolderLock, Manifest, load_manifest
 from raftactors.cluster.node_folder import UNFINISHED_NAME, data_folder, least_incarnation, node_folder
 from raftactors.config import Limits
 from raftactors.core.types import Entry, HardState, Snapshot
-from raftactors.errors import ConfigError, CorruptSnapshotError, ForeignDataError, RaftActorsError, StorageError
+from raftactors.errors import (
+    ConfigError,
+    CorruptSnapshotError,
+    DataLostError,
+    ForeignDataError,
+    RaftActorsError,
+    StorageError,
+)
 from raftactors.storage import Identity, OpenedStorage, RealFiles, WalBatch, open_data_dir
 from raftactors.storage.identity import lock_folder, stored_identities
 from raftactors.storage.opening import SNAPSHOT_FOLDER
@@ -139,6 +146,8 @@ def _read_member(folder: Path, cluster_id: int, node_id: int) -> StoredHistory:
             f"{path} is that of cluster {history.identity.cluster_id}, node {history.identity.node_id}; put the folder "
             "of this node in its place"
         )
+    if history.identity.incarnation < (least := least_incarnation(node_folder(folder, node_id))):
+        raise DataLostError(f"{path}: a copy of incarnation {history.identity.incarnation}, the node has had {least}")
     return history
 
 

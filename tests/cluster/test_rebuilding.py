@@ -147,6 +147,17 @@ def test_a_folder_of_another_node_is_no_source(make_cluster: MakeCluster) -> Non
         rebuild_node(folder, 2)
 
 
+def test_an_old_copy_is_no_source(make_cluster: MakeCluster) -> None:
+    folder = make_cluster(3)
+    for node_id in (1, 3):
+        write_log(folder, node_id, [1, 1], HardState(1, 1, 2))
+    (folder / "node-3" / "config.json").write_text('{"incarnation_min": 2}')
+    with pytest.raises(StorageError, match=r"node 3: .* a copy of incarnation 1, the node has had 2"):
+        rebuild_node(folder, 2)
+    open_node(folder, 3).close()
+    assert rebuild_node(folder, 2).last_index == 2
+
+
 def test_nothing_is_rebuilt_while_something_runs(make_cluster: MakeCluster) -> None:
     folder = make_cluster(3)
     for node_id in (1, 2, 3):
