@@ -1,7 +1,8 @@
 """Nodes with a known bug, planted, for the proof that a check of durability can fail.
 
 Started in the place of `python -m raftactors.node`, with the name of the bug before the configuration:
-`answers_first` releases what waits for the disk and writes afterwards; `never_syncs` believes that writing is enough.
+`answers_first` releases what waits for the disk and writes afterwards; `never_syncs` believes that writing is enough,
+`never_syncs_the_log` does so for batches of the log alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from raftactors import node
 from raftactors.actors.mailbox import Lane
 from raftactors.actors.messages import AppendsDone, Outbound
 from raftactors.actors.storage import StorageActor
-from raftactors.storage import RealFiles
+from raftactors.storage import RealFiles, Wal
 
 DISK_S = 0.02
 
@@ -41,6 +42,8 @@ def main() -> int:
         StorageActor.flush = answer_first  # type: ignore[method-assign, assignment]
     elif bug == "never_syncs":
         RealFiles.fdatasync = believe  # type: ignore[method-assign, assignment]
+    elif bug == "never_syncs_the_log":
+        Wal._timed_sync = lambda wal: None  # type: ignore[method-assign, assignment]
     else:
         raise SystemExit(f"no such bug: {bug}")
     return node.main(arguments)

@@ -208,9 +208,18 @@ class Cuts:
 
 
 def run(
-    cuts: int, *, nodes: int = 3, seed: int = 1, show: bool = False, command: tuple[str, ...] = NODE_COMMAND
+    cuts: int,
+    *,
+    nodes: int = 3,
+    seed: int = 1,
+    show: bool = False,
+    command: tuple[str, ...] = NODE_COMMAND,
+    goes_on: bool = True,
 ) -> Cuts:
-    """Do it, and account for it. A node that does not boot raises at once: there is no cluster to go on with."""
+    """Do it, and account for it. A node that does not boot raises at once: there is no cluster to go on with.
+
+    Without `goes_on` nobody waits for writes after a cut: where a planted bug lost sessions, their clients have none.
+    """
     rng = random.Random(seed)
     outcome = Cuts()
     with (
@@ -222,7 +231,8 @@ def run(
             load.await_progress(rng.randint(5, 60))
             started_s = time.monotonic()
             powered.cut_power(rng)
-            load.await_progress(1)
+            if goes_on:
+                load.await_progress(1)
             outcome.outage_ms.append((time.monotonic() - started_s) * 1000)
             outcome.cuts += 1
             if show and outcome.cuts % 10 == 0:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from raftactors.errors import DataLostError
 from tests.durability.power_cuts import LoopDisk, run
 from tests.durability.shim import planted_command
 
@@ -21,9 +22,16 @@ def test_two_power_cuts() -> None:
 
 
 @pytest.mark.timeout(120)
-def test_nodes_that_never_sync_lose_what_they_acknowledged() -> None:
-    outcome = run(1, nodes=1, command=planted_command("never_syncs"))
+def test_nodes_that_never_sync_their_log_lose_what_they_acknowledged() -> None:
+    outcome = run(1, nodes=1, command=planted_command("never_syncs_the_log"), goes_on=False)
     assert outcome.account.lost > 0
+
+
+@pytest.mark.timeout(120)
+def test_nodes_that_never_sync_at_all_do_not_even_start_again() -> None:
+    """Their incarnation is older than the one with which they served."""
+    with pytest.raises(DataLostError, match="an old copy of incarnation"):
+        run(1, nodes=1, command=planted_command("never_syncs"))
 
 
 def test_a_cut_takes_what_was_not_synced_and_leaves_no_device(tmp_path: Path) -> None:
