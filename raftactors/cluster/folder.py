@@ -16,7 +16,7 @@ import psutil
 
 from raftactors.cluster.application import ApplicationReference
 from raftactors.cluster.manifest import FILE_NAME, FolderLock, Manifest, load_manifest
-from raftactors.cluster.node_folder import UNFINISHED_NAME, node_folder
+from raftactors.cluster.node_folder import node_folder
 from raftactors.config import Member
 from raftactors.errors import ForeignDataError, StorageError
 
@@ -43,7 +43,6 @@ class ClusterFolder:
                 _end_leftovers(found)
             if found is not None and found.has_served:
                 self._compare(found, nodes)
-                self._check_rebuilt()
             else:
                 self._discard_unserved()
                 found = None
@@ -85,16 +84,6 @@ class ClusterFolder:
                 f"{self.path} belongs to a cluster of {len(found.members)} nodes, not {nodes}; "
                 "start that many or choose another data folder"
             )
-
-    def _check_rebuilt(self) -> None:
-        """Refuse to start a node with an empty folder where `rebuild_node` was interrupted between two names."""
-        for unfinished in sorted(self.path.glob(f"node-*/{UNFINISHED_NAME}")):
-            if not unfinished.with_name("data").exists():
-                node_id = unfinished.parent.name.removeprefix("node-")
-                raise StorageError(
-                    f"{unfinished}: rebuilding node {node_id} was interrupted and it has no data; run `raftactors "
-                    f"rebuild {node_id}` again"
-                )
 
     def _discard_unserved(self) -> None:
         """Start over after a first start that never came to serve: nothing in it was promised to anybody."""

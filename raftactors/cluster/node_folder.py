@@ -8,8 +8,6 @@ from pathlib import Path
 from raftactors.config import NodeConfig
 
 CONFIG_NAME = "config.json"
-UNFINISHED_NAME = "data.new"
-"""Where `rebuild_node` makes a data folder before it takes its place."""
 
 
 def node_folder(cluster_folder: Path, node_id: int) -> Path:

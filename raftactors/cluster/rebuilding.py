@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from raftactors.cluster.manifest import FolderLock, Manifest, load_manifest
-from raftactors.cluster.node_folder import UNFINISHED_NAME, data_folder, least_incarnation, node_folder
+from raftactors.cluster.node_folder import data_folder, least_incarnation, node_folder
 from raftactors.config import Limits
 from raftactors.core.types import Entry, HardState, Snapshot
 from raftactors.errors import (
@@ -35,6 +35,7 @@ from raftactors.storage.opening import SNAPSHOT_FOLDER
 from raftactors.storage.reading import StoredHistory, read_history
 from raftactors.storage.snapshots import SnapshotFolder
 
+_UNFINISHED_NAME = "data.new"
 _BATCH_BYTES = 1024 * 1024
 _ENTRY_BYTES = 64  # About what a record takes beside its payload.
 
@@ -75,7 +76,7 @@ def _rebuild(folder: Path, manifest: Manifest, members: list[int], node_id: int)
     with _stopped(folder, members):
         source_node, source, term = _read_others(folder, manifest, node_id)
         home = node_folder(folder, node_id)
-        fresh = home / UNFINISHED_NAME
+        fresh = home / _UNFINISHED_NAME
         if fresh.exists():
             shutil.rmtree(fresh)  # Of a rebuild that did not come to its end.
         identity = Identity(manifest.cluster_id, node_id, max(_incarnations(folder, members)))
@@ -221,7 +222,7 @@ def _copy_entries(opened: OpenedStorage, entries: list[Entry]) -> None:
 
 
 def _put_in_place(home: Path, fresh: Path) -> Path | None:
-    """Exchange the folders; `ClusterFolder` sees to it that nothing starts if this ends in between."""
+    """Exchange the folders; should this end in between, the node is refused for its empty one, and rebuilt again."""
     data, kept = home / "data", None
     if data.exists():
         kept = next(path for number in count(1) if not (path := home / f"data.broken-{number}").exists())

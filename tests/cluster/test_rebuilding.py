@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 
 from raftactors.cluster.application import refer_to
-from raftactors.cluster.folder import ClusterFolder
 from raftactors.cluster.local import KEY_VALUE, LocalCluster
 from raftactors.cluster.manifest import FolderLock, Manifest
-from raftactors.cluster.node_folder import UNFINISHED_NAME
 from raftactors.cluster.rebuilding import rebuild_node
 from raftactors.config import Limits, Member, RaftTiming
 from raftactors.core.types import Entry, HardState
@@ -193,12 +191,9 @@ def test_a_disk_that_refuses_is_told_of(make_cluster: MakeCluster, monkeypatch: 
         patch.setattr(Path, "rename", refuse)
         with pytest.raises(StorageError, match=r"node 3 was not rebuilt: Permission denied"):
             rebuild_node(folder, 3)
-    # Interrupted there, the node would start with an empty folder and forget what it acknowledged.
-    assert (folder / "node-3" / UNFINISHED_NAME).exists()
-    with pytest.raises(StorageError, match="run `raftactors rebuild 3` again"):
-        ClusterFolder(folder, nodes=3, application=APPLICATION)
+    assert (folder / "node-3" / "data.new").exists()
     assert rebuild_node(folder, 3).last_index == 1
-    ClusterFolder(folder, nodes=3, application=APPLICATION).close(remove=False)
+    assert [path.name for path in (folder / "node-3").iterdir()] == ["data"]
 
 
 def test_a_cluster_goes_on_after_a_rebuild_from_an_older_snapshot(tmp_path: Path) -> None:
