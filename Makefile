@@ -57,15 +57,16 @@ bench: .venv/installed
 	@.venv/bin/python bench/throughput.py
 
 clean:
-	@rm -rf .venv build dist raftactors.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf .venv build dist storage/*.so raftactors.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
-# Two stamps: the program alone, and with the developers' tools. A change of the metadata installs again.
-.venv/installed: .venv/pyvenv.cfg pyproject.toml setup.cfg
+# Two stamps: the program alone, and with the developers' tools. A change of the metadata or of the compiled part
+# installs again.
+.venv/installed: .venv/pyvenv.cfg pyproject.toml setup.cfg setup.py $(wildcard storage/compiled/*)
 	@echo "installing raftactors into .venv"
 	@$(PIP) --editable .
 	@touch .venv/installed
 
-.venv/installed-dev: .venv/pyvenv.cfg pyproject.toml setup.cfg
+.venv/installed-dev: .venv/pyvenv.cfg pyproject.toml setup.cfg setup.py $(wildcard storage/compiled/*)
 	@echo "installing raftactors and the developers' tools into .venv"
 	@$(PIP) --editable ".[dev]"
 	@touch .venv/installed .venv/installed-dev

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from raftactors.core.types import Entry, HardState
-from raftactors.storage import OpenedStorage, RealFiles, WalBatch, open_data_dir
+from raftactors.storage import OpenedStorage, RealFiles, WalBatch, encoding, open_data_dir
 from raftactors.storage.files import Buffer
 
 MIB = 1024 * 1024
@@ -195,6 +195,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     parameters: dict[str, object] = {
         "entry_bytes": arguments.entry_bytes, "rounds": arguments.rounds, "calls_a_round": arguments.calls,
         "durability": "fsync", "segment_mib": SEGMENT_BYTES // MIB, "folder": str(here),
+        "encoder": encoding.ENCODER,
     } | environment(here)  # fmt: skip
     shapes = [(1, arguments.entry_bytes), (16, arguments.entry_bytes), (256, arguments.entry_bytes)]
     shapes += [(16, 65_536), (64, 65_536), (128, 65_536)]

@@ -78,7 +78,7 @@ def decode_mark(content: bytes, offset: int, salt: int) -> Mark | None:
     return Mark(number, term, index)
 
 
-class MarkWriter:
+class FarMarks:
     """Decides when the far mark is due, for the batches of one segment in their order."""
 
     def __init__(self) -> None:
@@ -86,14 +86,17 @@ class MarkWriter:
         self._first_number = 0
         self._is_covered = False
 
-    def encode(self, salt: int, mark: Mark, start: int, number: int, stop: int) -> bytes:
-        """The marks that tell of `mark`, for the batch with this number at `start` to `stop`."""
+    def is_due(self, durable_number: int, start: int, number: int, stop: int) -> bool:
+        """Whether the batch with this number at `start` to `stop` carries a far mark, that tells of `durable_number`.
+
+        To be asked once a batch: the answer counts as done.
+        """
         block = start & -BLOCK_BYTES
         if block != self._block:
             # The first batch with bytes in this block is this one, or the one before if that reaches into it.
             self._block, self._first_number, self._is_covered = block, number - (start != block), False
-        is_due = not self._is_covered and mark.number >= self._first_number
-        if is_due:
-            self._is_covered = True
+        if self._is_covered or durable_number < self._first_number:
+            return False
+        self._is_covered = True
         # Behind a batch that leaves the block, the other two marks are outside of it as well.
-        return encode_marks(salt, mark, stop, far=is_due and stop < block + BLOCK_BYTES)
+        return stop < block + BLOCK_BYTES

@@ -16,9 +16,10 @@ from raftactors.config import Durability
 from raftactors.core.types import HardState, Snapshot
 from raftactors.errors import DiskFullError, StorageError
 from raftactors.storage.blocks import BLOCK_BYTES
+from raftactors.storage.encoding import encode_batch, encode_marks
 from raftactors.storage.files import FileSystem
 from raftactors.storage.identity import Identity
-from raftactors.storage.marks import Mark, MarkWriter, encode_marks, marks_stop
+from raftactors.storage.marks import FarMarks, Mark, marks_stop
 from raftactors.storage.preallocation import Preallocator, means_disk_full
 from raftactors.storage.record import (
     BEHIND_UNSYNCED,
@@ -28,7 +29,6 @@ from raftactors.storage.record import (
     SegmentEnd,
     SnapshotRecord,
     WalBatch,
-    encode_batch,
     encode_segment_end,
 )
 from raftactors.storage.replay import LogState
@@ -84,7 +84,7 @@ class Wal:
         self._segments = list(log.segments)
         self._records = list(log.records)
         self._written = self._durable = Mark(place.number - 1, log.end.term, log.end.index)
-        self._marks = MarkWriter()
+        self._far_marks = FarMarks()
         self._spares = Preallocator(files, folder)
         self._spares.adopt(segment_bytes)
         self._usable = True
@@ -217,7 +217,9 @@ class Wal:
         content, chain, end, entries, hard_state, snapshot, vouched = encoded
         offset, number, length = place.offset, place.number, len(content)
         stop = offset + length
-        content += self._marks.encode(place.salt, self._durable, offset, number, stop)
+        durable = self._durable
+        far = self._far_marks.is_due(durable.number, offset, number, stop)
+        content += encode_marks(place.salt, durable, stop, far=far)
         self._files.pwrite(self._descriptor, content, offset)
         self._written = Mark(number, end.term, end.index)
         if self._sync_each:

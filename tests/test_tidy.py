@@ -20,8 +20,8 @@ FUNCTION_LINES_MAX = 60
 LINKS = {"raftactors/storage": "../storage", "raftactors/transport": "../transport"}
 
 _GENERATED = {"build", "dist", "__pycache__", "site-packages", "node_modules"}
-_TEXT_SUFFIXES = {".py", ".md", ".toml", ".cfg", ".ini", ".yml", ".yaml", ".json", ".sh", ".txt", ".service", ""}
-_TAB_FREE_SUFFIXES = {".py", ".md", ".toml", ".cfg", ".yml", ".yaml"}
+_TAB_FREE_SUFFIXES = {".py", ".pyi", ".c", ".h", ".md", ".toml", ".cfg", ".yml", ".yaml"}
+_TEXT_SUFFIXES = _TAB_FREE_SUFFIXES | {".ini", ".json", ".sh", ".txt", ".service", ""}
 _BANNED_WORDS = {"util", "utils", "helper", "helpers", "manager", "managers"}
 _BANNED_MODULES = _BANNED_WORDS | {"data", "info"}
 _UNSAFE_MODULES = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle"}
@@ -67,7 +67,7 @@ def _package_folders(root: Path) -> list[Path]:
 
 def long_files(root: Path) -> list[str]:
     """A file does one thing, and a reader can hold it."""
-    counts = ((path, len(path.read_text(encoding="utf-8").splitlines())) for path in _files(root, {".py"}))
+    counts = ((path, len(path.read_text(encoding="utf-8").splitlines())) for path in _files(root, {".py", ".c"}))
     return [f"{path.relative_to(root)}: {count} lines" for path, count in counts if count > FILE_LINES_MAX]
 
 

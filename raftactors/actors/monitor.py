@@ -25,6 +25,7 @@ from raftactors.codec import replies
 from raftactors.config import Durability, NodeConfig
 from raftactors.core.types import Snapshot
 from raftactors.errors import ExitCode
+from raftactors.storage.encoding import ENCODER
 
 CHECKS = 4
 """Consecutive looks at the same unfinished batch after which its actor counts as hung."""
@@ -164,6 +165,7 @@ class Monitor(BatchActor):
             "incarnation": self._incarnation,
             "application": self._config.application,
             "durability": str(self._durability),
+            "encoder": ENCODER,
             "disk": self._raft.disk,
             "scrub": {"passes": self._scrub.passes, "bytes": self._scrub.bytes, "damage": [*self._scrub.damage]},
             "uptime_ms": round((self._clock() - self._started_s) * 1000),

@@ -11,7 +11,8 @@ import pytest
 from raftactors.core.types import Entry, HardState
 from raftactors.storage import MemoryFiles, WalBatch, open_data_dir
 from raftactors.storage.blocks import BLOCK_BYTES, SECTOR_BYTES
-from raftactors.storage.marks import MARK_BYTES, Mark, MarkWriter, decode_mark, encode_marks, mark_offsets, marks_stop
+from raftactors.storage.encoding import encode_marks
+from raftactors.storage.marks import MARK_BYTES, FarMarks, Mark, decode_mark, mark_offsets, marks_stop
 
 from .damage import WAL, DamagedFiles, judge
 from .tape import FOLDER, SEGMENT_BYTES, Log
@@ -61,12 +62,10 @@ def test_a_changed_mark_and_one_of_another_segment_are_none(damage: int) -> None
 
 
 def test_the_far_mark_comes_once_a_block_and_tells_of_a_batch_in_it() -> None:
-    writer, start, found = MarkWriter(), BLOCK_BYTES, []
+    far_marks, start, found = FarMarks(), BLOCK_BYTES, []
     for number in range(1, 60):
-        content = writer.encode(SALT, Mark(number - 1, 1, number), start, number, start + 264)
-        far = mark_offsets(start + 264)[2]
-        if far in places_of_marks(content, start + 264):
-            found.append((far // BLOCK_BYTES, number - 1))
+        if far_marks.is_due(number - 1, start, number, start + 264):
+            found.append((mark_offsets(start + 264)[2] // BLOCK_BYTES, number - 1))
         start += 264
     first_far = dict(reversed(found))
     for block, number in first_far.items():
@@ -76,23 +75,19 @@ def test_the_far_mark_comes_once_a_block_and_tells_of_a_batch_in_it() -> None:
 
 
 def test_a_batch_that_leaves_its_block_needs_no_far_mark() -> None:
-    writer, start = MarkWriter(), BLOCK_BYTES
+    far_marks, start = FarMarks(), BLOCK_BYTES
     for number in range(1, 200):
         stop = start + 4_104
-        near, edge, _ = mark_offsets(stop)
-        content = writer.encode(SALT, Mark(number - 1, 1, number), start, number, stop)
-        assert places_of_marks(content, stop) == [near, edge]
-        assert near // BLOCK_BYTES > start // BLOCK_BYTES
+        assert not far_marks.is_due(number - 1, start, number, stop)
+        assert mark_offsets(stop)[0] // BLOCK_BYTES > start // BLOCK_BYTES
         start = stop
 
 
 def test_the_far_mark_waits_for_a_batch_of_the_block_to_be_durable() -> None:
-    writer, far = MarkWriter(), 2 * BLOCK_BYTES
-    found = []
+    far_marks, found = FarMarks(), []
     for number, durable in ((1, 0), (2, 0), (3, 0), (4, 2), (5, 4)):
         start = BLOCK_BYTES + 100 * (number - 1)
-        content = writer.encode(SALT, Mark(durable, 1, 1), start, number, start + 100)
-        found.append(far in places_of_marks(content, start + 100))
+        found.append(far_marks.is_due(durable, start, number, start + 100))
     assert found == [False, False, False, True, False]
 
 
