@@ -49,7 +49,7 @@ def print_error(text: str, *, kind: str, exit_code: int, as_json: bool) -> int:
 def status_table(status: Mapping[str, Any]) -> Table:
     """The status of a cluster for a terminal."""
     table = Table(title=status_title(status), title_justify="left", title_style="")
-    table.caption, table.caption_justify = "\n".join(map(escape, _remarks(status))) or None, "left"
+    table.caption, table.caption_justify = "\n".join(map(escape, remarks(status))) or None, "left"
     for name in _COLUMNS:
         table.add_column(name, justify="left" if name in {"state", "role", "disk"} else "right")
     for node in status["nodes"]:
@@ -63,7 +63,7 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
     rows = [_COLUMNS, *(_cells(node) for node in status["nodes"])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [*lines, *_remarks(status)]
+    return [*lines, *remarks(status)]
 
 
 def status_title(status: Mapping[str, Any]) -> str:
@@ -103,13 +103,13 @@ def _disk(raft: Mapping[str, Any]) -> str:
     return str(state) if durability == "fsync" else f"{state}, {durability}"
 
 
-def _remarks(status: Mapping[str, Any]) -> list[str]:
+def remarks(status: Mapping[str, Any]) -> list[str]:
     """Why a node does not run, and what its disk has lost, a line each."""
-    remarks = []
+    found = []
     for node in status["nodes"]:
         damage = node["raft"]["scrub"]["damage"] if node["raft"] else []
-        remarks += [f"node {node['node_id']}: {text}" for text in [node["reason"], *damage] if text]
-    return remarks
+        found += [f"node {node['node_id']}: {text}" for text in [node["reason"], *damage] if text]
+    return found
 
 
 def _encode_bytes(value: object) -> object:

@@ -19,9 +19,10 @@ from rich.console import Console
 from rich.live import Live
 
 from raftactors.cli.options import DEFAULT_DATA_DIR, AsJson, DataDir
-from raftactors.cli.output import brief_line, print_json, status_lines, status_table, status_title
+from raftactors.cli.output import brief_line, print_json, remarks, status_lines, status_table, status_title
 from raftactors.cluster.local import KEY_VALUE, LocalCluster
 from raftactors.cluster.manifest import load_manifest
+from raftactors.cluster.supervisor import NodeState
 from raftactors.config import Limits, NodeConfig, RaftTiming
 from raftactors.errors import ConfigError, ExitCode, RaftActorsError
 
@@ -108,6 +109,7 @@ def _configure(wish: _Wish) -> LocalCluster:
         base_port=wish.base_port,
         node_options=node_options,
         search_in=search_in,
+        majority_suffices=True,
     )
 
 
@@ -209,11 +211,15 @@ def _start_in_background(wish: _Wish, as_json: bool) -> None:
     child.returncode = 0
     if as_json:
         print_json(document)
-    else:
-        print(
-            f"{document['nodes']} nodes serve {document['application']}; "
-            f"supervisor {document['pid']}, data {wish.data_dir}"
-        )
+        return
+    total, serving = document["nodes"], document["serving"]
+    count = total if serving == total else f"{serving} of {total}"
+    print(
+        f"{count} nodes serve {document['application']}; supervisor {document['pid']}, data {wish.data_dir}",
+        flush=True,
+    )
+    for remark in document["remarks"]:
+        print(remark, file=sys.stderr)
 
 
 def _serve_in_background(cluster: LocalCluster, report_fd: int) -> None:
@@ -228,7 +234,11 @@ def _serve_in_background(cluster: LocalCluster, report_fd: int) -> None:
             report.write(json.dumps({"error": document}) + "\n")
             raise
         status = cluster.status()
-        serving = {"event": "serving", "pid": os.getpid(), "nodes": len(status["nodes"])}
+        nodes = status["nodes"]
+        serving = {
+            "event": "serving", "pid": os.getpid(), "nodes": len(nodes), "remarks": remarks(status),
+            "serving": sum(node["state"] == NodeState.RUNNING for node in nodes),
+        }  # fmt: skip
         report.write(
             json.dumps({**serving, "application": status["application"], "data_dir": status["data_dir"]}) + "\n"
         )

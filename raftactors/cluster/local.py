@@ -43,6 +43,9 @@ class LocalCluster:
     the ports behind those of all nodes are for snapshots.
     `node_options` are further fields of NodeConfig.
 
+    With `majority_suffices` a start leaves out nodes whose data is damaged or lost, as long as the others are a
+    majority; status tells which and why, `raftactors rebuild` makes them anew.
+
     Nodes that die on their own are started again with an exponential back-off; nodes that were killed by `kill` stay
     dead until `restart`. When this process ends, however it ends, the nodes end themselves.
     """
@@ -61,6 +64,7 @@ class LocalCluster:
         node_options: Mapping[str, Any] | None = None,
         search_in: tuple[str, ...] = (),
         command: tuple[str, ...] = NODE_COMMAND,
+        majority_suffices: bool = False,
     ) -> None:
         """Check the arguments; nothing is started. Raises ConfigError or ApplicationUnknownError."""
         if type(nodes) is not int or not 1 <= nodes <= NODES_MAX:
@@ -74,6 +78,7 @@ class LocalCluster:
         self._start_timeout_ms = start_timeout_ms
         self._back_off = back_off
         self._command = command
+        self._damaged_max = (nodes - 1) // 2 if majority_suffices else 0
         self._node_options: dict[str, Any] = {
             **(node_options or {}),
             "timing": timing or RaftTiming(),
@@ -91,10 +96,10 @@ class LocalCluster:
     # --- life -----------------------------------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Start all nodes and return when they serve.
+        """Start all nodes and return when they serve, without those that `majority_suffices` lets it leave out.
 
         Raises what keeps it from starting, with nothing left behind: AddressInUseError, ApplicationUnknownError,
-        ConfigError, CorruptWalError, DataLockedError, ForeignDataError, NodeStartError.
+        ConfigError, CorruptWalError, DataLockedError, DataLostError, ForeignDataError, NodeStartError.
         """
         if NODE_MARK in os.environ:
             raise ConfigError(
@@ -151,6 +156,7 @@ class LocalCluster:
             back_off=self._back_off,
             start_timeout_ms=self._start_timeout_ms,
             drain_ms=int(self._node_options.get("drain_ms", 2_000)),
+            damaged_max=self._damaged_max,
             on_change=self._take_change,
         )
         # Closed after the supervisor, whose end releases an operation that may be waiting for a node.

@@ -7,7 +7,7 @@ import os
 import selectors
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -28,6 +28,9 @@ _INCURABLE = frozenset(
     }
 )
 """Starting again cannot help: a person has to look."""
+
+_DAMAGED = frozenset({ExitCode.DATA_CORRUPT, ExitCode.DATA_LOST})
+"""The node needs `raftactors rebuild`; the others do not need it, as long as they are a majority."""
 
 
 class NodeState(StrEnum):
@@ -84,7 +87,8 @@ class _Watch:
 class Supervisor:
     """Starts nodes, restarts those that died on their own, leaves dead those that were killed on request.
 
-    All methods may be called from any thread; `on_change` is called from the supervising thread after a node's process
+    `start` leaves out up to `damaged_max` nodes whose data is damaged or lost. All methods may be called from any
+    thread; `on_change` is called from the supervising thread after a node's process
     or state has changed.
     """
 
@@ -95,12 +99,14 @@ class Supervisor:
         back_off: BackOff | None = None,
         start_timeout_ms: int = 30_000,
         drain_ms: int = 2_000,
+        damaged_max: int = 0,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._watches = {node_id: _Watch(process) for node_id, process in processes.items()}
         self._back_off = back_off or BackOff()
         self._start_timeout_ms = start_timeout_ms
         self._end_timeout_ms = drain_ms + 3_000
+        self._damaged_max = damaged_max
         self._on_change = on_change
         self._changed = threading.Condition()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -111,10 +117,10 @@ class Supervisor:
         self._thread = threading.Thread(target=self._run, name="raftactors-supervisor", daemon=True)
 
     def start(self) -> None:
-        """Start every node and return when all serve. Raises the first node's start error, with all nodes ended."""
+        """Start every node and return when all serve that can. Raises a node's start error, with all nodes ended."""
         self._thread.start()
         try:
-            self._request_start(tuple(self._watches))
+            self._request_start(tuple(self._watches), damaged_max=self._damaged_max)
         except BaseException:
             self.stop()
             raise
@@ -203,8 +209,8 @@ class Supervisor:
             watch.state, watch.reason = state, reason
             watch.wanted = watch.awaited = watch.is_started = False
 
-    def _request_start(self, node_ids: tuple[int, ...]) -> None:
-        """Have the supervising thread start nodes, and wait until they serve or one of them cannot."""
+    def _request_start(self, node_ids: tuple[int, ...], *, damaged_max: int = 0) -> None:
+        """Have the supervising thread start nodes, and wait until they serve or it is known that they will not."""
         watches = [self._find(node_id) for node_id in node_ids]
         with self._changed:
             self._refuse_if_closed()
@@ -215,8 +221,8 @@ class Supervisor:
                 watch.attempt = 0
                 watch.due_s = time.monotonic()
             self._wake()
-            self._changed.wait_for(lambda: any(w.error for w in watches) or not any(w.awaited for w in watches))
-            for error in filter(None, (watch.error for watch in watches)):
+            self._changed.wait_for(lambda: _start_error(watches, damaged_max) or not any(w.awaited for w in watches))
+            if (error := _start_error(watches, damaged_max)) is not None:
                 raise error
             for watch in watches:
                 if watch.state in {NodeState.STOPPED, NodeState.KILLED, NodeState.STARTING}:
@@ -350,3 +356,12 @@ class Supervisor:
         for fd in watch.fds:
             self._selector.unregister(fd)
         watch.fds.clear()
+
+
+def _start_error(watches: Sequence[_Watch], damaged_max: int) -> RaftActorsError | None:
+    """What keeps these nodes from starting; None while nothing does."""
+    errors = [watch.error for watch in watches if watch.error is not None]
+    # Errors of another kind come first: they would keep the cluster from starting after a rebuild as well.
+    errors.sort(key=lambda error: error.exit_code in _DAMAGED)
+    damaged = sum(error.exit_code in _DAMAGED for error in errors)
+    return errors[0] if len(errors) > damaged or damaged > damaged_max else None

@@ -34,3 +34,32 @@ def test_a_lost_and_a_damaged_node_are_rebuilt_once_the_cluster_is_stopped(run: 
     with LocalCluster(3, data_dir=folder, timing=RaftTiming(tick_ms=20)) as cluster, cluster.client() as client:
         assert client.kv.get("a") == "1"
         client.kv.put("a", "2")
+
+
+def test_a_majority_serves_until_the_damaged_node_is_rebuilt(run: Run, tmp_path: Path) -> None:
+    assert run("up", "--detach").code == 0
+    assert run("put", "a", "1").code == 0
+    assert run("down").code == 0
+    identity = tmp_path / ".raftactors" / "node-2" / "data" / "IDENTITY"
+    identity.write_bytes(bytes(len(identity.read_bytes())))
+    started = run("up", "--detach")
+    assert (started.code, started.out.startswith("2 of 3 nodes serve ")) == (0, True)
+    assert "node 2: exit code 15 (DATA_CORRUPT)" in started.err
+    assert "raftactors rebuild" in started.err
+    assert "node 2: exit code 15 (DATA_CORRUPT)" in run("status").out
+    assert run("put", "a", "2").code == 0
+    assert run("down").code == 0
+    assert run("rebuild", "2").code == 0
+    again = run("up", "--detach")
+    assert (again.code, again.out.startswith("3 nodes serve "), again.err) == (0, True, "")
+    assert run("get", "a").out.strip() == "2"
+    assert run("down").code == 0
+
+
+def test_a_minority_does_not_start(run: Run, tmp_path: Path) -> None:
+    assert run("up", "--detach").code == 0
+    assert run("down").code == 0
+    for node_id in (2, 3):
+        shutil.rmtree(tmp_path / ".raftactors" / f"node-{node_id}" / "data")
+    refused = run("up", "--detach")
+    assert (refused.code, "raftactors rebuild" in refused.error) == (ExitCode.DATA_LOST, True)

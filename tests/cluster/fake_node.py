@@ -2,7 +2,8 @@
 
 serve: until SIGTERM or the parent's end. noise: serve, with other output around the ready line. deaf: never serve.
 refuse: fail to start with the exit code APPLICATION_UNKNOWN. crash: fail once it serves, always. crash_once: only the
-first time. stubborn: serve, and ignore SIGTERM. retire: serve, then end with exit code DATA_CORRUPT.
+first time. stubborn: serve, and ignore SIGTERM. retire: serve, then end with exit code DATA_CORRUPT. damaged: fail to
+start with that.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ def main() -> int:
         print("a line of log", file=sys.stderr)
         print("raftactors: there is no module 'refuse'; install it", file=sys.stderr)
         return 11
+    if act == "damaged":
+        print("raftactors: the log is damaged", file=sys.stderr)
+        return 15
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)

@@ -10,7 +10,7 @@ import pytest
 
 from raftactors.cluster.process import NodeProcess, NodeStartError
 from raftactors.cluster.supervisor import BackOff, NodeState, Supervisor
-from raftactors.errors import ApplicationUnknownError, ConfigError, RaftActorsError
+from raftactors.errors import ApplicationUnknownError, ConfigError, CorruptWalError, RaftActorsError
 
 Make = Callable[..., NodeProcess]
 QUICK = BackOff(first_ms=1, last_ms=4, attempts_max=3)
@@ -126,6 +126,32 @@ def test_what_starting_again_cannot_cure_is_not_tried(fake_process: Make) -> Non
 def test_a_node_that_cannot_start_ends_all_and_says_why(fake_process: Make) -> None:
     processes = [fake_process("serve"), fake_process("refuse", 2)]
     with pytest.raises(ApplicationUnknownError, match="no module 'refuse'"), supervised(*processes):
+        pytest.fail("the supervisor started")
+
+
+def test_a_start_leaves_out_damaged_nodes_up_to_a_number(fake_process: Make) -> None:
+    acts = {1: "damaged", 2: "serve", 3: "serve"}
+    with supervised(*(fake_process(act, node_id) for node_id, act in acts.items()), damaged_max=1) as supervisor:
+        states = [supervisor.state(node_id) for node_id in acts]
+        assert states == [NodeState.FAILED, NodeState.RUNNING, NodeState.RUNNING]
+        assert "the log is damaged" in supervisor.reason(1)
+        with pytest.raises(CorruptWalError, match="the log is damaged"):
+            supervisor.restart(1)
+
+
+@pytest.mark.parametrize(
+    ("acts", "damaged_max", "error"),
+    [
+        (("damaged", "serve", "serve"), 0, CorruptWalError),
+        (("damaged", "damaged", "serve"), 1, CorruptWalError),
+        (("damaged", "refuse", "serve"), 1, ApplicationUnknownError),
+    ],
+)
+def test_a_start_leaves_out_no_other_nodes(
+    fake_process: Make, acts: tuple[str, ...], damaged_max: int, error: type[RaftActorsError]
+) -> None:
+    processes = [fake_process(act, node_id) for node_id, act in enumerate(acts, 1)]
+    with pytest.raises(error), supervised(*processes, damaged_max=damaged_max):
         pytest.fail("the supervisor started")
 
 
