@@ -205,7 +205,11 @@ def _copy_snapshot(source: StoredHistory, target: SnapshotFolder) -> Snapshot:
         except CorruptSnapshotError as error:
             faults.append(str(error))
     if source.base.index:
-        raise StorageError(f"{source.folder}: no snapshot to begin from: {'; '.join(faults) or 'there is none'}")
+        raise StorageError(
+            f"{source.folder} is to be copied, but has no snapshot to begin from "
+            f"({'; '.join(faults) or 'there is none'}); make a new cluster from a snapshot of another node with "
+            "`raftactors snapshot restore`"
+        )
     return Snapshot()
 
 

@@ -16,7 +16,7 @@ from raftactors.cluster.local import KEY_VALUE, LocalCluster
 from raftactors.cluster.manifest import FolderLock, Manifest
 from raftactors.cluster.rebuilding import rebuild_node
 from raftactors.config import Limits, Member, RaftTiming
-from raftactors.core.types import Entry, HardState
+from raftactors.core.types import Entry, HardState, Snapshot
 from raftactors.errors import (
     ConfigError,
     CorruptWalError,
@@ -135,6 +135,16 @@ def test_too_few_others_are_refused(make_cluster: MakeCluster, nodes: int, damag
         shutil.rmtree(data_of(folder, 2))
         write_log(folder, 2, [1, 1], HardState(1, 1, 2))
         assert rebuild_node(folder, 1).last_index == 2
+
+
+def test_a_log_whose_snapshots_are_gone_is_no_source(make_cluster: MakeCluster) -> None:
+    folder = make_cluster(3)
+    write_log(folder, 1, [1, 1], HardState(1, 1, 2))
+    opened = open_node(folder, 3)
+    opened.wal.append([WalBatch(HardState(2, 3, 8), [Entry(2, 9, b"")], Snapshot(8, 2))])
+    opened.close()
+    with pytest.raises(StorageError, match=r"node-3.* no snapshot to begin from .*`raftactors snapshot restore`"):
+        rebuild_node(folder, 2)
 
 
 def test_a_folder_of_another_node_is_no_source(make_cluster: MakeCluster) -> None:
