@@ -7,10 +7,16 @@ from types import TracebackType
 from typing import Self
 
 from raftactors import LocalCluster
+from raftactors.config import Limits
 from tests.cluster.leader_kills import Account, Writer, await_progress, check, replicas_equal
 
 CLIENT_TIMEOUT_MS = 90_000
 """Longer than any outage of a test, so that no write is left with an unknown outcome."""
+
+
+def eventful_limits(segment_bytes: int, *, snapshot_entries: int = 100) -> Limits:
+    """Small, so that a run meets every call of a change of segments, a snapshot and a purge many times."""
+    return Limits(segment_bytes=segment_bytes, snapshot_entries=snapshot_entries, trailing_entries=10)
 
 
 class Load:

@@ -34,10 +34,10 @@ if str(ROOT) not in sys.path:  # Started as a script, the folder of the tests is
 
 from raftactors import LocalCluster  # noqa: E402
 from raftactors.cluster.process import NODE_COMMAND  # noqa: E402
-from raftactors.config import Limits, RaftTiming  # noqa: E402
+from raftactors.config import RaftTiming  # noqa: E402
 from tests.cluster.leader_kills import Account  # noqa: E402
 from tests.cluster.ledger import Ledger  # noqa: E402
-from tests.durability.load import Load  # noqa: E402
+from tests.durability.load import Load, eventful_limits  # noqa: E402
 
 EXT4_IOC_SHUTDOWN = 0x8004587D
 """_IOR('X', 125, __u32) of the kernel's ext4.h."""
@@ -137,7 +137,7 @@ class DiskCluster:
         self._folder = folder
         self._nodes = nodes
         self._disk_bytes = disk_bytes
-        self._limits = Limits(segment_bytes=segment_bytes)
+        self._limits = eventful_limits(segment_bytes)
         self._timing = timing
         self._command = command
         self._resources = ExitStack()

@@ -25,15 +25,14 @@ if str(ROOT) not in sys.path:  # Started as a script, the folder of the tests is
 
 from raftactors import LocalCluster  # noqa: E402
 from raftactors.cluster.supervisor import BackOff  # noqa: E402
-from raftactors.config import Limits, RaftTiming  # noqa: E402
+from raftactors.config import RaftTiming  # noqa: E402
 from tests.cluster.leader_kills import Account  # noqa: E402
 from tests.cluster.ledger import Ledger  # noqa: E402
-from tests.durability.load import Load  # noqa: E402
+from tests.durability.load import Load, eventful_limits  # noqa: E402
 from tests.durability.shim import Shim  # noqa: E402
 
 KILL_TIMEOUT_S = 60.0
 SEGMENT_BYTES = 16 * 1024
-"""Small, so that a run meets every call of a change of segments many times."""
 
 AT_ONCE = BackOff(first_ms=1, last_ms=1, stable_ms=1, attempts_max=1_000_000)
 FAST = RaftTiming(tick_ms=10)
@@ -61,7 +60,7 @@ def sweep(first: int, last: int, *, nodes: int = 1, show: bool = False) -> Sweep
     With one node there is nobody else to keep what it acknowledged. The node is started again at once each time, in
     the folder as the kill left it; that it serves again is the proof that nothing had to be repaired.
     """
-    limits = Limits(segment_bytes=SEGMENT_BYTES)
+    limits = eventful_limits(SEGMENT_BYTES, snapshot_entries=30)
     with tempfile.TemporaryDirectory() as folder, Shim(Path(folder) / "shim", nodes) as shim:
         control = shim.control[1]
         with (
@@ -117,7 +116,7 @@ def random_kills(kills: int, *, seed: int, nodes: int = 3, show: bool = False) -
     """Kill any subset of the nodes, all of them too, again and again under load."""
     rng = random.Random(seed)
     outcome = RandomKills()
-    with LocalCluster(nodes, Ledger, limits=Limits(segment_bytes=SEGMENT_BYTES), timing=FAST) as cluster:
+    with LocalCluster(nodes, Ledger, limits=eventful_limits(SEGMENT_BYTES), timing=FAST) as cluster:
         cluster.wait_leader(30_000)
         with Load(cluster, writers=4) as load:
             while outcome.kills < kills:
