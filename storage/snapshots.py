@@ -252,20 +252,6 @@ def publish(files: FileSystem, temporary: Path, target: Path, header: SnapshotHe
     files.fsync_dir(target.parent)
 
 
-def purge_segments(files: FileSystem, folder: Path, names: Iterable[str]) -> int:
-    """Remove segments that nothing needs, the oldest first, each for good before the next; returns how many.
-
-    A crash in between leaves a log that begins at a later segment and has no gap.
-    """
-    count = 0
-    for name in names:
-        if files.exists(folder / name):
-            files.unlink(folder / name)
-            files.fsync_dir(folder)
-            count += 1
-    return count
-
-
 def open_snapshot_file(files: FileSystem, path: Path) -> SnapshotReader:
     """Open any snapshot file, of any cluster. Raises CorruptSnapshotError, or StorageError if it cannot be read."""
     try:

@@ -20,8 +20,9 @@ from raftactors.app.state import STATE_VERSION
 from raftactors.config import Limits
 from raftactors.core.types import Snapshot
 from raftactors.errors import ApplicationStateError, CorruptSnapshotError, StorageError
+from raftactors.storage.purging import SegmentPurge
 from raftactors.storage.snapshot_file import SnapshotHeader
-from raftactors.storage.snapshots import SnapshotFolder, purge_segments
+from raftactors.storage.snapshots import SnapshotFolder
 
 log = logging.getLogger("raftactors.node")
 
@@ -48,7 +49,7 @@ class SnapshotWriterActor(BatchActor):
     ) -> None:
         super().__init__(mailbox)
         self._folder = folder
-        self._wal_folder = wal_folder
+        self._purge = SegmentPurge(folder.files, wal_folder)
         self._limits = limits
         self._storage = storage
         self._consensus = consensus
@@ -77,11 +78,12 @@ class SnapshotWriterActor(BatchActor):
             self._application.tell(SnapshotRead(), Lane.STORAGE)
 
     def _on_recorded(self, recorded: SnapshotRecorded) -> None:
+        self._purge.add(recorded.released)
         try:
-            segments = purge_segments(self._folder.files, self._wal_folder, recorded.released)
+            segments = self._purge.run()
             snapshots = self._folder.purge(recorded.older_index)
         except OSError as error:
-            # Nothing is wrong but that it takes room; what is left goes with a later snapshot, or at the next start.
+            # Nothing is wrong but that it takes room; what is left goes with a later snapshot.
             log.error("what a snapshot makes superfluous could not be removed: %s", error)
         else:
             if segments or snapshots:

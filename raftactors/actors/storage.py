@@ -123,6 +123,7 @@ class StorageActor(BatchActor):
         recorded: list[Snapshot | None] = [*saved] or [None]
         for snapshot in recorded:
             self._snapshot_writer.tell(SnapshotRecorded(snapshot, released, older_index), Lane.STORAGE)
+            released = []
 
     def _make_durable(self) -> bool:
         if self._batches:

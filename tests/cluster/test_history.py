@@ -21,8 +21,9 @@ from raftactors.errors import (
     IndexUnknownError,
 )
 from raftactors.storage import OpenedStorage, WalBatch, open_data_dir
+from raftactors.storage.purging import SegmentPurge
 from raftactors.storage.snapshot_file import SnapshotHeader
-from raftactors.storage.snapshots import SnapshotFolder, purge_segments
+from raftactors.storage.snapshots import SnapshotFolder
 from tests.app.replica import Replica, commands_frame
 
 KEY_VALUE = "raftactors.app.kv:KeyValue"
@@ -46,7 +47,9 @@ class Written:
                 folder_of_snapshots.save(header, [replica.host.snapshot()])
                 opened.wal.append([WalBatch(HardState(1, 1, index), (), taken=snapshot)])
         if purge:
-            assert purge_segments(opened.files, folder / "wal", opened.wal.release_segments())
+            segments = SegmentPurge(opened.files, folder / "wal")
+            segments.add(opened.wal.release_segments())
+            assert segments.run()
         opened.close()
 
     def snapshot_file(self, index: int) -> Path:

@@ -38,10 +38,18 @@ def test_a_sample_of_faults() -> None:
     assert outcome.oracle.acknowledgements > 0
 
 
+@pytest.mark.timeout(120)
+def test_a_sample_of_faults_while_snapshots_are_taken() -> None:
+    outcome = run([no_name(17), no_name(24), half_then_no_space(31), sync_fails(31)], snapshots=True)
+    assert outcome.clean, outcome.as_dict()
+    assert outcome.ends["no room for a name: goes on"] == 2
+
+
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
+@pytest.mark.parametrize("snapshots", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_fault_at_each_of_the_first_hundred_calls(kind: object) -> None:
+def test_a_fault_at_each_of_the_first_hundred_calls(kind: object, snapshots: bool) -> None:
     assert callable(kind)
-    outcome = run(kind(at) for at in range(1, 101))
+    outcome = run((kind(at) for at in range(1, 101)), snapshots=snapshots)
     assert outcome.clean, outcome.as_dict()

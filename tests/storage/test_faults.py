@@ -11,8 +11,9 @@ from random import Random
 import pytest
 
 from raftactors.core.types import Entry, HardState
-from raftactors.errors import DiskFullError, ExitCode, InvariantViolation, StorageError
+from raftactors.errors import CorruptWalError, DiskFullError, ExitCode, InvariantViolation, StorageError
 from raftactors.storage import RealFiles, WalBatch, open_data_dir
+from raftactors.storage.purging import SegmentPurge
 
 from .faults import SYNCS, WRITES, complaint_about_restart, is_full_disk, is_sync_exit, run_with_fault
 from .workloads import WORKLOADS
@@ -56,6 +57,47 @@ def test_a_read_error_stops_the_start_and_changes_nothing_after_it(workload: str
         assert outcome.ended.exit_code == ExitCode.DATA_UNREADABLE
         assert not [call for call in outcome.calls if call[0] in WRITES | SYNCS]
         assert complaint_about_restart(disk, workload, outcome.allowed) == "", f"read {nth}"
+
+
+PURGING = ("own snapshots", "received snapshot", "conflict below a purge")
+
+
+def removals_that_fail(workload: str) -> list[str]:
+    """What goes wrong if one removal of each in turn is refused, and the node goes on: at once, or at the restart."""
+    counted, _ = run_with_fault(workload, {"unlink"}, 0, errno.EIO)
+    findings = []
+    for nth in range(1, counted.matching + 1):
+        disk, outcome = run_with_fault(workload, {"unlink"}, nth, errno.EIO)
+        if outcome.ended is not None:
+            findings.append(f"removal {nth}: {outcome.ended!r}")
+            continue
+        if nth % 2:
+            disk.crash(Random(nth))
+        try:
+            findings.append(complaint_about_restart(disk, workload, outcome.allowed))
+        except CorruptWalError as error:
+            findings.append(f"removal {nth}: {error}")
+    assert counted.matching > 1
+    return list(filter(None, findings))
+
+
+@pytest.mark.parametrize("workload", PURGING)
+def test_a_removal_that_fails_holds_up_what_is_newer(workload: str) -> None:
+    assert removals_that_fail(workload) == []
+
+
+def test_a_failed_removal_that_is_forgotten_leaves_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = SegmentPurge.run
+
+    def forgetful(purge: SegmentPurge) -> int:
+        try:
+            return whole(purge)
+        finally:
+            purge._names.clear()
+
+    monkeypatch.setattr(SegmentPurge, "run", forgetful)
+    findings = [finding for workload in PURGING for finding in removals_that_fail(workload)]
+    assert any("is missing" in finding for finding in findings)
 
 
 def fill(path: Path, files: RealFiles, acknowledged: list[int]) -> None:

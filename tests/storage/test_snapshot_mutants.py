@@ -53,7 +53,8 @@ def purge_before_the_record(patch: pytest.MonkeyPatch) -> None:
         node.write = held.append  # type: ignore[method-assign, assignment]  # the record waits
         original(node, index)
         names = node.disk.listdir(node.opened.wal.folder)
-        snapshots_module.purge_segments(node.disk, node.opened.wal.folder, names[:-1])
+        node.segments.add(names[:-1])
+        node.segments.run()
         node.write = whole  # type: ignore[method-assign]
         for batch in held:
             whole(batch)
