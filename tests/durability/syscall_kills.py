@@ -67,7 +67,8 @@ def sweep(first: int, last: int, *, nodes: int = 1, show: bool = False) -> Sweep
             LocalCluster(
                 nodes, Ledger, limits=limits, timing=FAST, back_off=AT_ONCE, command=shim.command()
             ) as cluster,
-            Load(cluster) as load,
+            # Few writes a call: what the application holds grows with the square of the calls, and is in each snapshot.
+            Load(cluster, writers=1, inflight=2) as load,
         ):
             load.await_progress(1)
             control["kill_until"] = last
