@@ -205,7 +205,8 @@ class Run:
             self.leader.start()
             return None
         if fault == "full":
-            self.files.fail("pwrite", nth=rng.randrange(1, 4), error=errno.ENOSPC)
+            operation = rng.choice(("pwrite", "pwrite", "create", "rename", "unlink"))
+            self.files.fail(operation, nth=rng.randrange(1, 4 if operation == "pwrite" else 2), error=errno.ENOSPC)
         elif fault == "newer":
             self.snapshot = self.snapshot._replace(index=self.snapshot.index + 10)
             for leader in self.leaders.values():
