@@ -17,7 +17,7 @@ static uint32_t crc_by_table(uint32_t crc, const unsigned char *at, size_t lengt
 
 uint32_t (*crc_of_short)(uint32_t, const unsigned char *, size_t) = crc_by_table;
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(CRC_BY_TABLE)
 __attribute__((target("sse4.2"))) static uint32_t crc_by_sse42(uint32_t crc, const unsigned char *at, size_t length)
 {
     uint64_t state = (uint32_t)~crc, word;

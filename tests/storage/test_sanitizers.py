@@ -16,7 +16,7 @@ SANITIZE = "-fsanitize=address,undefined"
 FLAGS = ("-O1", "-g", SANITIZE, "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared")
 
 
-def run_sanitized(tree: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
+def run_sanitized(tree: Path, words: list[str], *defines: str) -> subprocess.CompletedProcess[str]:
     """Python in `tree`, whose encoder is built with sanitizers here."""
     compiler = shutil.which("gcc")
     if compiler is None or not Path(sysconfig.get_path("include"), "Python.h").exists():
@@ -32,7 +32,9 @@ def run_sanitized(tree: Path, words: list[str]) -> subprocess.CompletedProcess[s
     target = tree / "storage" / f"_encoder{sysconfig.get_config_var('EXT_SUFFIX')}"
     sources = sorted((tree / "storage" / "compiled").glob("*.c"))
     include = f"-I{sysconfig.get_path('include')}"
-    subprocess.run([compiler, *FLAGS, include, *map(str, sources), "-o", str(target)], check=True, timeout=100)
+    subprocess.run(
+        [compiler, *FLAGS, *defines, include, *map(str, sources), "-o", str(target)], check=True, timeout=100
+    )
     environment = os.environ | {
         "LD_PRELOAD": " ".join(libraries),
         # The interpreter itself keeps memory at its end; with its own allocator the sanitizer would not see a block.
@@ -51,9 +53,10 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.mark.nightly
 @pytest.mark.timeout(400)
-def test_the_compiled_encoder_touches_only_its_own_memory(tree: Path) -> None:
+@pytest.mark.parametrize("defines", [(), ("-DCRC_BY_TABLE",)], ids=["this processor", "any processor"])
+def test_the_compiled_encoder_touches_only_its_own_memory(tree: Path, defines: tuple[str, ...]) -> None:
     tests = ["tests/storage/test_encoding.py", "-k", "same or refused or kept", "-p", "no:cacheprovider"]
-    done = run_sanitized(tree, ["-m", "pytest", *tests])
+    done = run_sanitized(tree, ["-m", "pytest", *tests], *defines)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -68,3 +71,15 @@ def test_the_sanitizers_see_a_byte_too_far(tree: Path) -> None:
     done = run_sanitized(tree, ["-c", "from raftactors.storage import encoding"])
     assert done.returncode != 0
     assert "heap-buffer-overflow" in done.stderr
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(400)
+def test_a_wrong_table_is_left_out(tree: Path) -> None:
+    source = tree / "storage" / "compiled" / "crc32c.c"
+    text = source.read_text()
+    assert "0x82F63B78" in text
+    source.write_text(text.replace("0x82F63B78", "0xEDB88320"))
+    program = "from raftactors.storage import encoding; assert encoding.ENCODER == 'Python'"
+    done = run_sanitized(tree, ["-c", program], "-DCRC_BY_TABLE")
+    assert (done.returncode, "it gives other bytes" in done.stderr) == (0, True), done.stderr
