@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,11 +111,33 @@ class BesideTransfer:
     same_leader: bool = False
 
 
+@contextmanager
+def reads_beside(cluster: LocalCluster, node: int, read_ms: list[float]) -> Iterator[None]:
+    """Read from `node` without a pause while the block runs; `read_ms` gets what each took."""
+    done = threading.Event()
+
+    def read() -> None:
+        with Client([cluster.addresses[node]], cluster_id=cluster.cluster_id) as client:
+            while not done.is_set():
+                started = time.perf_counter()
+                client.query("get", "none")
+                read_ms.append((time.perf_counter() - started) * 1_000)
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        try:
+            yield
+        finally:
+            done.set()
+        reading.result()
+
+
 def run_beside_a_transfer(mebibytes: int) -> BesideTransfer:
     """Bring a member back by a snapshot of this size, and read meanwhile.
 
     A linearizable read waits for one round of heartbeats, so it takes as long as they are late; what the followers
-    saw of the leader they tell themselves.
+    saw of the leader they tell themselves. The reads have a thread and a client of their own, and begin before the
+    member is back: what is asked of that one may wait until the snapshot has arrived.
     """
     value, count, found = b"v" * 65_536, mebibytes * 16, BesideTransfer()
     limits = Limits(snapshot_entries=20, trailing_entries=1, trailing_bytes=1, snapshot_bytes_per_second=32 * 2**20)
@@ -128,15 +152,9 @@ def run_beside_a_transfer(mebibytes: int) -> BesideTransfer:
         held = client.admin("snapshot", node=leader)["index"]
         wait_for("compaction", lambda: status(client, leader)["first_index"] > held - 5)
         term = status(client, leader)["term"]
-        cluster.restart(victim)
-
-        def read_until_installed() -> bool:
-            started = time.perf_counter()
-            client.query("get", "none")
-            found.read_ms.append((time.perf_counter() - started) * 1_000)
-            return bool(status(client, victim)["applied"] >= held)
-
-        wait_for("the snapshot", read_until_installed)
+        with reads_beside(cluster, leader, found.read_ms):
+            cluster.restart(victim)
+            wait_for("the snapshot", lambda: bool(status(client, victim)["applied"] >= held))
         followers = [node for node in cluster.nodes if node != leader]
         found.silence_ticks = {node: status(client, node)["leader_silence_ticks_max"] for node in followers}
         found.same_leader = status(client, leader)["term"] == term
