@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -40,6 +41,8 @@ LOG_BYTES_MAX = 8 * 1024 * 1024
 _LINE_BYTES_MAX = 64 * 1024
 _LOG_TAIL_BYTES = 4096
 _LOG_TAIL_LINES = 5
+_STOP_TIMEOUT_S = 1.0
+_STOP_POLL_S = 0.001
 
 _ERRORS: dict[int, type[RaftActorsError]] = {
     ExitCode.CONFIG: ConfigError,
@@ -260,10 +263,18 @@ class NodeProcess:
         return 0 if code is None else code
 
     def pause(self) -> None:
-        """Stop the process where it stands (SIGSTOP). Raises RaftActorsError if it does not run."""
+        """Stop the process where it stands (SIGSTOP); returns when it does. Raises RaftActorsError if it does not run.
+
+        If this program ended before, the kernel would find nothing stopped to end along with it.
+        """
         if not self._signal(signal.SIGSTOP):
             raise RaftActorsError(f"node {self.node_id} does not run; restart it first")
         self.is_paused = True
+        deadline_s = time.monotonic() + _STOP_TIMEOUT_S
+        events = os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG
+        with contextlib.suppress(ChildProcessError):  # It has ended, and somebody has taken note of that.
+            while os.waitid(os.P_PID, self.pid, events) is None and time.monotonic() < deadline_s:
+                time.sleep(_STOP_POLL_S)
 
     def resume(self) -> None:
         """Let a paused process go on (SIGCONT)."""

@@ -113,7 +113,6 @@ def test_pause_and_resume(fake_process: Make) -> None:
     process.start()
     process.wait_ready(20_000)
     process.pause()
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
     assert psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
     process.resume()
     os.waitid(os.P_PID, process.pid, os.WCONTINUED)
