@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -278,4 +279,6 @@ def test_no_node_outlives_its_program(tmp_path: Path, end: signal.Signals | None
                 assert select.select([descriptor], [], [], 30)[0], "a node lives on without its supervisor"
         finally:
             for descriptor in descriptors:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                 os.close(descriptor)
