@@ -34,7 +34,7 @@ if str(ROOT) not in sys.path:  # Started as a script, the folder of the tests is
 
 from raftactors import LocalCluster  # noqa: E402
 from raftactors.cluster.process import NODE_COMMAND  # noqa: E402
-from raftactors.config import RaftTiming  # noqa: E402
+from raftactors.config import Limits, RaftTiming  # noqa: E402
 from tests.cluster.leader_kills import Account  # noqa: E402
 from tests.cluster.ledger import Ledger  # noqa: E402
 from tests.durability.load import Load, eventful_limits  # noqa: E402
@@ -133,11 +133,12 @@ class DiskCluster:
         segment_bytes: int = SEGMENT_BYTES,
         timing: RaftTiming = FAST,
         command: tuple[str, ...] = NODE_COMMAND,
+        snapshots: bool = True,
     ) -> None:
         self._folder = folder
         self._nodes = nodes
         self._disk_bytes = disk_bytes
-        self._limits = eventful_limits(segment_bytes)
+        self._limits = eventful_limits(segment_bytes) if snapshots else Limits(segment_bytes=segment_bytes)
         self._timing = timing
         self._command = command
         self._resources = ExitStack()
@@ -215,16 +216,18 @@ def run(
     show: bool = False,
     command: tuple[str, ...] = NODE_COMMAND,
     goes_on: bool = True,
+    snapshots: bool = True,
 ) -> Cuts:
     """Do it, and account for it. A node that does not boot raises at once: there is no cluster to go on with.
 
+    Without `snapshots` none are taken, whose syncs would make other files durable as well and so hide a planted bug.
     Without `goes_on` nobody waits for writes after a cut: where a planted bug lost sessions, their clients have none.
     """
     rng = random.Random(seed)
     outcome = Cuts()
     with (
         tempfile.TemporaryDirectory() as folder,
-        DiskCluster(Path(folder), nodes, command=command) as powered,
+        DiskCluster(Path(folder), nodes, command=command, snapshots=snapshots) as powered,
         Load(powered.cluster) as load,
     ):
         while outcome.cuts < cuts:

@@ -23,7 +23,7 @@ def test_two_power_cuts() -> None:
 
 @pytest.mark.timeout(120)
 def test_nodes_that_never_sync_their_log_lose_what_they_acknowledged() -> None:
-    outcome = run(1, nodes=1, command=planted_command("never_syncs_the_log"), goes_on=False)
+    outcome = run(1, nodes=1, command=planted_command("never_syncs_the_log"), goes_on=False, snapshots=False)
     assert outcome.account.lost > 0
 
 
@@ -31,7 +31,7 @@ def test_nodes_that_never_sync_their_log_lose_what_they_acknowledged() -> None:
 def test_nodes_that_never_sync_at_all_do_not_even_start_again() -> None:
     """Their incarnation is older than the one with which they served."""
     with pytest.raises(DataLostError, match="an old copy of incarnation"):
-        run(1, nodes=1, command=planted_command("never_syncs"))
+        run(1, nodes=1, command=planted_command("never_syncs"), snapshots=False)
 
 
 def test_a_cut_takes_what_was_not_synced_and_leaves_no_device(tmp_path: Path) -> None:
