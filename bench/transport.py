@@ -167,7 +167,7 @@ def codec_us(message: Message, seconds: float) -> tuple[float, float]:
     """Microseconds to make a frame of one message, and to check and decode it."""
     envelope = Envelope(PeerKind.RAFT, 1, 2, 1, 1)
     gate = EnvelopeGate(cluster_id=1, node_id=2, peers=[1], kinds=frozenset(PeerKind), body_bytes_max=2**21)
-    gate.greet(1, 1)
+    gate.confirm(1, 1)
     frame = encode_envelope(PEER_MAGIC, envelope, encode_messages([message]))
 
     def decode() -> None:

@@ -74,6 +74,10 @@ class Limits:
     peer_frame_bytes_max: int = 2 * 1024 * 1024
     peer_queue_messages: int = 64
     client_queue_messages: int = 64
+    peer_connections_max: int = 128
+    client_connections_max: int = 1_024
+    peer_backlog_bytes_max: int = 64 * 1024 * 1024
+    client_backlog_bytes_max: int = 8 * 1024 * 1024
     proposal_bytes_max: int = 512 * 1024
     append_bytes_max: int = 1024 * 1024
     inflight_messages_max: int = 256

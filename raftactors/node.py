@@ -20,16 +20,18 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import pykka
 import zmq
 
 from raftactors.actors.application import ApplicationActor
-from raftactors.actors.consensus import Consensus, Neighbours
+from raftactors.actors.consensus import Consensus
 from raftactors.actors.gateway import Gateway
+from raftactors.actors.guard import ConnectionGuard, GuardWaiter
 from raftactors.actors.log_writer import LogWriter
-from raftactors.actors.mailbox import Lane, Mailbox
+from raftactors.actors.mailbox import Lane
+from raftactors.actors.mailboxes import Mailboxes, make_mailboxes
 from raftactors.actors.messages import Drain
 from raftactors.actors.monitor import Monitor, Watchdog
 from raftactors.actors.polling import PollWaiter
@@ -49,11 +51,13 @@ from raftactors.core.raw_node import RawNode
 from raftactors.core.storage import MemoryStorage
 from raftactors.core.types import Snapshot
 from raftactors.errors import ConfigError, ExitCode, RaftActorsError
+from raftactors.node_descriptors import within_descriptors
 from raftactors.storage import FileSystem, OpenedStorage, open_data_dir
 from raftactors.storage.opening import SNAPSHOT_FOLDER
 from raftactors.storage.scrubbing import scrub
 from raftactors.storage.snapshots import SnapshotFolder
 from raftactors.transport import ClientEndpoint, PeerNetwork, SnapshotNetwork
+from raftactors.transport.connections import ConnectionAccount
 
 log = logging.getLogger("raftactors.node")
 
@@ -61,32 +65,12 @@ STOP_TIMEOUT_S = 5.0
 """How long one actor may take to stop before the process ends without it."""
 
 
-APPLICATION_BATCH_MAX = 64
-"""Pieces of committed work the application takes in one turn; each is bounded by `committed_bytes_per_ready_max`."""
-
 APPLICATION_FOLDER = "app"
 """Where in the data folder an application keeps its own data, if it does."""
 
 
 Starter: TypeAlias = Callable[[], pykka.ActorRef[Any]]
 """Starts one actor."""
-
-
-class _Mailboxes(NamedTuple):
-    ticker: Mailbox
-    consensus: Mailbox
-    storage: Mailbox
-    transport: Mailbox
-    gateway: Mailbox
-    application: Mailbox
-    monitor: Mailbox
-    snapshot_writer: Mailbox
-    snapshot_transfer: Mailbox
-    scrubber: Mailbox
-
-    def neighbours(self) -> Neighbours:
-        """Those that consensus tells."""
-        return Neighbours(*(getattr(self, name) for name in Neighbours._fields))
 
 
 class Node:
@@ -175,7 +159,7 @@ class Node:
         config, to = self.config, self._to
         watched = dict.fromkeys((to.ticker, to.consensus, to.storage, to.transport, to.gateway), config.watchdog_ms)
         # These may be at work on something large: a batch of the application, a file.
-        for mailbox in (to.application, to.snapshot_writer, to.snapshot_transfer, to.scrubber):
+        for mailbox in (to.application, to.snapshot_writer, to.snapshot_transfer, to.scrubber, to.guard):
             watched[mailbox] = config.application_watchdog_ms
         return partial(
             Monitor.start,
@@ -234,6 +218,13 @@ class Node:
     def _serving_starters(self, raft: RawNode, memory_log: MemoryStorage) -> dict[str, Starter]:
         config, to = self.config, self._to
         return {
+            "guard": partial(
+                ConnectionGuard.start,
+                to.guard,
+                accounts=self._accounts(),
+                waiter=self._guard_waiter,
+                monitor=to.monitor,
+            ),
             "transport": partial(
                 TransportActor.start, to.transport, network=self.network, consensus=to.consensus, monitor=to.monitor
             ),
@@ -263,24 +254,27 @@ class Node:
             ),
         }
 
-    def _mailboxes(self) -> _Mailboxes:
-        transport_waiter, gateway_waiter = PollWaiter(self.network.sockets), PollWaiter(lambda: [self.endpoint.socket])
-        network = self.snapshot_network
-        snapshot_waiter = PollWaiter(lambda: [] if network is None else network.sockets())
-        self._waiters = (transport_waiter, gateway_waiter, snapshot_waiter)
-        bound = self.config.limits.mailbox_messages_max
-        return _Mailboxes(
-            ticker=Mailbox("ticker", messages_max=bound),
-            consensus=Mailbox("consensus", messages_max=bound),
-            storage=Mailbox("storage", messages_max=bound),
-            transport=Mailbox("transport", messages_max=bound, waiter=transport_waiter),
-            gateway=Mailbox("gateway", messages_max=bound, waiter=gateway_waiter),
-            application=Mailbox("application", messages_max=bound, batch_max=APPLICATION_BATCH_MAX),
-            monitor=Mailbox("monitor", messages_max=bound),
-            snapshot_writer=Mailbox("snapshot_writer", messages_max=bound),
-            snapshot_transfer=Mailbox("snapshot_transfer", messages_max=bound, waiter=snapshot_waiter),
-            scrubber=Mailbox("scrubber", messages_max=bound),
+    def _mailboxes(self) -> Mailboxes:
+        network, endpoint = self.snapshot_network, self.endpoint
+        self._guard_waiter = GuardWaiter(self._accounts())
+        transport = PollWaiter(self.network.sockets)
+        gateway = PollWaiter(lambda: [endpoint.socket])
+        snapshot_transfer = PollWaiter(lambda: [] if network is None else network.sockets())
+        self._waiters = (transport, gateway, snapshot_transfer, self._guard_waiter)
+        return make_mailboxes(
+            self.config.limits.mailbox_messages_max,
+            transport=transport,
+            gateway=gateway,
+            snapshot_transfer=snapshot_transfer,
+            guard=self._guard_waiter,
         )
+
+    def _accounts(self) -> dict[str, ConnectionAccount]:
+        """The connections of each listener."""
+        accounts = {"peers": self.network.account, "clients": self.endpoint.account}
+        if self.snapshot_network is not None:
+            accounts["snapshots"] = self.snapshot_network.account
+        return accounts
 
     def start(self) -> None:
         """Start the actors; the ticker last, so that no tick meets a half-built node."""
@@ -296,7 +290,16 @@ class Node:
                 mailbox.tell(Drain(drained.release), Lane.CONTROL)
             for _ in drainable:
                 drained.acquire(timeout=self.config.drain_ms / 1000)
-        for name in ("ticker", "gateway", "application", "consensus", "snapshot_transfer", "storage", "transport"):
+        for name in (
+            "guard",
+            "ticker",
+            "gateway",
+            "application",
+            "consensus",
+            "snapshot_transfer",
+            "storage",
+            "transport",
+        ):
             self._running[name].stop(timeout=STOP_TIMEOUT_S)
         # One that writes a large snapshot may not come to its end in time; what it leaves is removed at the next start.
         for name in ("snapshot_writer", "scrubber", "monitor"):
@@ -330,7 +333,7 @@ def run(config: NodeConfig) -> ExitCode:
         raise ConfigError("python -O removes assertions that the node relies on; start it without -O")
     faulthandler.enable()
     sys.setswitchinterval(config.switch_interval_us / 1_000_000)
-    node = Node(config)
+    node = Node(within_descriptors(config))
     # What start-up built lives as long as the process: the collector need not look at it again.
     gc.collect()
     gc.freeze()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 from raftactors.errors import ExitCode, InvariantViolation
+from raftactors.storage.descriptors import open_descriptor
 
 Buffer = bytes | bytearray | memoryview
 
@@ -103,7 +104,7 @@ class RealFiles:
 
     def open(self, path: Path, *, create: bool = False) -> int:
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
-        return os.open(path, flags, 0o600)
+        return open_descriptor(path, flags)
 
     def close(self, descriptor: int) -> None:
         os.close(descriptor)
@@ -143,7 +144,7 @@ class RealFiles:
             self._sync_failed(f"fsync of descriptor {descriptor}", error)
 
     def fsync_dir(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = open_descriptor(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         except OSError as error:

@@ -11,6 +11,7 @@ import errno
 import threading
 from pathlib import Path
 
+from raftactors.storage.descriptors import means_exhausted
 from raftactors.storage.files import FileSystem
 
 SPARE_NAME = "next.spare"
@@ -22,8 +23,8 @@ _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def means_disk_full(error: OSError) -> bool:
-    """Whether the error goes away when somebody makes room."""
-    return error.errno in _NO_SPACE
+    """Whether the error goes away when somebody makes room, on the disk or among the open files."""
+    return error.errno in _NO_SPACE or means_exhausted(error)
 
 
 class Preallocator:

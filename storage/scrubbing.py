@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from raftactors.errors import RaftActorsError
+from raftactors.storage.descriptors import means_exhausted
 from raftactors.storage.files import FileSystem
 from raftactors.storage.identity import Identity
 from raftactors.storage.replay import verify_sealed_segment
@@ -42,6 +43,8 @@ def _guarded(files: FileSystem, path: Path, steps: Iterator[int]) -> Iterator[in
     try:
         yield from steps
     except (RaftActorsError, OSError) as error:
+        if isinstance(error, OSError) and means_exhausted(error):
+            return  # Nothing is known of the file; the next pass reads it.
         if files.exists(path):  # Otherwise it was removed meanwhile, because a snapshot covers it.
             yield Damage(f"{path}: cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error))
 

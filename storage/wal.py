@@ -16,6 +16,7 @@ from raftactors.config import Durability
 from raftactors.core.types import HardState, Snapshot
 from raftactors.errors import DiskFullError, StorageError
 from raftactors.storage.blocks import BLOCK_BYTES
+from raftactors.storage.descriptors import means_exhausted
 from raftactors.storage.encoding import encode_batch, encode_marks
 from raftactors.storage.files import FileSystem
 from raftactors.storage.identity import Identity
@@ -281,7 +282,8 @@ class Wal:
             if not means_disk_full(error):
                 raise
             self._spares.lacks_space = True
-            raise DiskFullError(f"{self._folder}: no room for the next segment: {error}; free space") from error
+            way_out = "raise the limit of open files" if means_exhausted(error) else "free space"
+            raise DiskFullError(f"{self._folder}: no room for the next segment: {error}; {way_out}") from error
         sealed = SegmentEnd(header.sequence, header.first_index, header.salt, place.chain)
         # Zeros over the marks: behind the end of a finished segment stands nothing.
         room = marks_stop(place.offset) - place.offset

@@ -9,6 +9,8 @@ import zmq
 from raftactors.codec.frames import FrameKind
 from raftactors.config import Limits, NodeConfig
 from raftactors.errors import WireError
+from raftactors.transport.allowance import client_allowance
+from raftactors.transport.connections import ConnectionAccount, wire_bytes
 from raftactors.transport.envelope import (
     CLIENT_MAGIC,
     ENVELOPE_BYTES,
@@ -17,7 +19,8 @@ from raftactors.transport.envelope import (
     NodeGate,
     encode_envelope,
 )
-from raftactors.transport.options import bind, client_endpoint_options, client_socket_options, connect, open_socket
+from raftactors.transport.listener import Listener
+from raftactors.transport.options import client_endpoint_options, client_socket_options, connect, open_socket
 from raftactors.transport.sending import send_now
 
 NODE_KINDS = frozenset({FrameKind.WELCOME, FrameKind.REPLIES})
@@ -44,12 +47,20 @@ class ClientEndpoint:
             kinds=CLIENT_KINDS,
             body_bytes_max=self.body_bytes_max,
         )
-        self.socket = open_socket(context, zmq.ROUTER, client_endpoint_options(config.limits))
-        self.address = bind(
-            self.socket,
-            "listen_client_address" if config.listen_client_address else "client_address",
-            config.listen_client_address or config.me.client_address,
+        self._listener = Listener(
+            context,
+            name="listen_client_address" if config.listen_client_address else "client_address",
+            address=config.listen_client_address or config.me.client_address,
+            options=client_endpoint_options(config.limits),
+            allowance=client_allowance(config.limits),
         )
+        self.socket = self._listener.socket
+        self.address = self._listener.address
+
+    @property
+    def account(self) -> ConnectionAccount:
+        """The connections of the listener, for the guard."""
+        return self._listener.account
 
     @property
     def drops(self) -> dict[str, int]:
@@ -64,16 +75,24 @@ class ClientEndpoint:
         arrived = []
         for _ in range(limit):
             try:
-                parts = self.socket.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                break
-            if len(parts) != 2:
-                self._gate.drops["parts"] += 1
-                continue
-            admitted = self._gate.admit(parts[1])
-            if admitted is not None:
-                arrived.append((parts[0], *admitted))
+                arrival = self._listener.take()
+                if arrival is None:
+                    break
+                arrived.append((arrival.connection.route, *self._gate.check(arrival.frame)))
+            except WireError as error:
+                self._gate.drops[error.reason] += 1
         return arrived
+
+    def unread_bytes(self, routing_id: bytes) -> int:
+        """Bytes that were sent to a client and that its kernel does not have yet; 0 for one that is gone."""
+        connection = self._listener.account.find(routing_id)
+        return 0 if connection is None else connection.unread_bytes()
+
+    def cut(self, routing_id: bytes) -> None:
+        """End the connection of a client; it may connect again."""
+        connection = self._listener.account.find(routing_id)
+        if connection is not None:
+            connection.cut()
 
     def send(self, routing_id: bytes, kind: int, body: bytes) -> bool:
         """Send one frame to a client; False when it is gone, takes no more, or the body exceeds `body_bytes_max`."""
@@ -84,6 +103,9 @@ class ClientEndpoint:
         frame = encode_envelope(CLIENT_MAGIC, Envelope(kind, cluster_id, 0, node_id, incarnation), body)
         try:
             if send_now(self.socket, (routing_id, frame)):
+                connection = self._listener.account.find(routing_id)
+                if connection is not None:
+                    connection.handed_bytes += wire_bytes(len(frame))
                 return True
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
@@ -95,7 +117,7 @@ class ClientEndpoint:
 
     def close(self) -> None:
         """Drop what is unsent and release the socket."""
-        self.socket.close()
+        self._listener.close()
 
 
 class ClientSocket:
@@ -119,7 +141,11 @@ class ClientSocket:
             body_bytes_max=self.body_bytes_max,
         )
         self.socket = open_socket(context, zmq.DEALER, client_socket_options(limits))
-        connect(self.socket, "address", address)
+        try:
+            connect(self.socket, "address", address)
+        except BaseException:
+            self.socket.close()
+            raise
 
     @property
     def cluster_id(self) -> int:

@@ -38,6 +38,7 @@ class PeerKind(IntEnum):
     HELLO_WANTED = 2
     RAFT = 3
     SNAPSHOT = 4
+    BEAT = 5
 
 
 class Envelope(NamedTuple):
@@ -98,8 +99,8 @@ def decode_envelope(
 class EnvelopeGate:
     """Lets frames of the other members through that are meant for this node, and counts the rest by reason.
 
-    `incarnations` holds, by member, the incarnation of its last HELLO. Only the kinds of `GREETING_KINDS` pass
-    before it (RELIABILITY F2: a misrouted or forged message never reaches Raft).
+    `incarnations` holds, by member, the incarnation that it last proved. Only the kinds of `GREETING_KINDS` pass
+    without it: a misrouted or forged message never reaches Raft.
     """
 
     MAGIC = PEER_MAGIC
@@ -138,8 +139,9 @@ class EnvelopeGate:
             self.drops[error.reason] += 1
             return None
 
-    def greet(self, sender: int, incarnation: int) -> None:
-        """Record the incarnation of a member's HELLO that has passed `check`."""
+    def confirm(self, sender: int, incarnation: int) -> None:
+        """Record the incarnation that a member has proved. Raises WireError `incarnation_stale` for an older one."""
+        self._refuse_stale(sender, incarnation)
         self.incarnations[sender] = incarnation
 
     def take_ungreeted(self) -> set[int]:
@@ -155,14 +157,16 @@ class EnvelopeGate:
             raise WireError("to", f"node {to}, this is node {self._node_id}")
         if sender not in self._peers:
             raise WireError("sender", f"node {sender} is not another member")
-        known = self.incarnations.get(sender)
-        if known == incarnation:
+        if kind in self.GREETING_KINDS or self.incarnations.get(sender) == incarnation:
             return
+        self._refuse_stale(sender, incarnation)
+        self._ungreeted.add(sender)
+        raise WireError("hello_missing", f"incarnation {incarnation} of node {sender} has not greeted")
+
+    def _refuse_stale(self, sender: int, incarnation: int) -> None:
+        known = self.incarnations.get(sender)
         if known is not None and incarnation < known:
             raise WireError("incarnation_stale", f"{incarnation} of node {sender}, {known} has greeted")
-        if kind not in self.GREETING_KINDS:
-            self._ungreeted.add(sender)
-            raise WireError("hello_missing", f"incarnation {incarnation} of node {sender} has not greeted")
 
 
 class SnapshotGate(EnvelopeGate):
@@ -218,7 +222,7 @@ class ClientGate(EnvelopeGate):
         """Pin the cluster and the node's incarnation by a welcome that has passed `check`."""
         self._cluster_id = envelope.cluster_id
         self.incarnations.clear()
-        self.greet(envelope.sender, envelope.incarnation)
+        self.incarnations[envelope.sender] = envelope.incarnation
 
     def _identify(self, envelope: Envelope) -> None:
         kind, cluster_id, to, sender, incarnation = envelope

@@ -169,6 +169,9 @@ class MemoryTransport:
         """The nodes that are reachable both ways."""
         return self._network.reachable_both_ways(self._node_id)
 
+    def tend(self) -> None:
+        """Nothing to see to: nobody is silent here."""
+
     def close(self) -> None:
         """Become unreachable and release the descriptor; a second call does nothing."""
         self.closed = True

@@ -18,17 +18,9 @@ from raftactors.codec.raft import (
 from raftactors.config import NodeConfig
 from raftactors.core.messages import Message
 from raftactors.errors import WireError
-from raftactors.transport.dealer import PeerLink
-from raftactors.transport.envelope import (
-    ENVELOPE_BYTES,
-    PEER_MAGIC,
-    Envelope,
-    EnvelopeGate,
-    PeerKind,
-    encode_envelope,
-)
-from raftactors.transport.hello import Hello, encode_hello
-from raftactors.transport.router import PeerListener
+from raftactors.transport.connections import ConnectionAccount
+from raftactors.transport.envelope import PeerKind
+from raftactors.transport.links import LinkPlan, MemberLinks
 from raftactors.transport.wakeup import Wakeup
 
 
@@ -48,7 +40,11 @@ class PeerTransport(Protocol):
         ...
 
     def connected(self) -> set[int]:
-        """Members with a connection in each direction that has been greeted on."""
+        """Members with a connection in each direction that have proved themselves and are not silent."""
+        ...
+
+    def tend(self) -> None:
+        """See to silent members and to those who must hear that this one lives; called every tick."""
         ...
 
     @property
@@ -62,7 +58,7 @@ class PeerTransport(Protocol):
 
 
 class PeerNetwork:
-    """One ROUTER for what comes in, one DEALER a member for what goes out. Messages are one-way and may be lost.
+    """The links for Raft messages: one-way, and they may be lost.
 
     `incarnation` must be larger at each start of the node: members drop what an older process of the same id sends.
     Every method belongs to the thread that polls.
@@ -70,67 +66,48 @@ class PeerNetwork:
 
     def __init__(self, config: NodeConfig, incarnation: int, *, context: zmq.Context[Any]) -> None:
         """Bind at once. Raises AddressInUseError or ConfigError naming the address."""
-        limits = config.limits
         others = [member for member in config.members if member.node_id != config.node_id]
-        self._body_bytes_max = limits.peer_frame_bytes_max - ENVELOPE_BYTES
-        self._origin = (config.cluster_id, config.node_id, incarnation)
-        self._gate = EnvelopeGate(
+        plan = LinkPlan(
             cluster_id=config.cluster_id,
             node_id=config.node_id,
-            peers=[member.node_id for member in others],
-            kinds=(PeerKind.HELLO, PeerKind.HELLO_WANTED, PeerKind.RAFT),
-            body_bytes_max=self._body_bytes_max,
+            incarnation=incarnation,
+            listen_name="listen_peer_address" if config.listen_peer_address else "peer_address",
+            listen_address=config.listen_peer_address or config.me.peer_address,
+            addresses={member.node_id: member.peer_address for member in others},
+            limits=config.limits,
         )
-        self._listener = PeerListener(
-            context,
-            name="listen_peer_address" if config.listen_peer_address else "peer_address",
-            address=config.listen_peer_address or config.me.peer_address,
-            gate=self._gate,
-            limits=limits,
-        )
-        self._links: dict[int, PeerLink] = {}
-        try:
-            for member in others:
-                self._links[member.node_id] = PeerLink(
-                    context,
-                    peer_id=member.node_id,
-                    address=member.peer_address,
-                    hello_frame=self._frame(PeerKind.HELLO, member.node_id, encode_hello(Hello())),
-                    limits=limits,
-                )
-        except BaseException:
-            self.close()
-            raise
+        self._links = MemberLinks(plan, PeerKind.RAFT, context=context)
 
     @property
     def address(self) -> str:
         """The address bound, `host:port`."""
-        return self._listener.address
+        return self._links.address
+
+    @property
+    def account(self) -> ConnectionAccount:
+        """The connections of the listener, for the guard."""
+        return self._links.account
 
     @property
     def drops(self) -> dict[str, int]:
         """How many frames and messages were dropped, by reason; those of the way out start with `outbound_`."""
-        return dict(self._gate.drops)
+        return dict(self._links.gate.drops)
 
     def sockets(self) -> list[zmq.Socket[bytes]]:
-        """The inbound socket and the monitors of the outbound ones; all are only ever polled for input."""
-        return [self._listener.socket, *(link.monitor for link in self._links.values())]
+        """What to poll for input; call `receive` when any of them is readable."""
+        return self._links.sockets()
 
     def receive(self, limit: int) -> list[Message]:
-        """Take at most `limit` frames, or RECEIVE_BYTES_MAX of them, and see to greetings. Never waits."""
-        arrivals = self._listener.receive(limit)
-        for link in self._links.values():
-            link.observe()
-        for peer_id in arrivals.asking:
-            self._links[peer_id].greet_again()
-        for peer_id in arrivals.ungreeted:
-            self._links[peer_id].send(self._frame(PeerKind.HELLO_WANTED, peer_id, b""))
+        """The messages of at most `limit` frames that have arrived. Never waits.
+
+        Raises DataLostError when a member has known a later incarnation of this node than this one.
+        """
         messages: list[Message] = []
-        for envelope, body in arrivals.frames:
+        for envelope, body in self._links.receive(limit):
             try:
                 messages += decode_messages(body, to=envelope.to, sender=envelope.sender)
             except WireError as error:
-                self._gate.drops[error.reason] += 1
+                self._links.gate.drops[error.reason] += 1
         return messages
 
     def send(self, messages: Sequence[Message]) -> list[int]:
@@ -145,24 +122,23 @@ class PeerNetwork:
         return [peer_id for peer_id, batch in batches.items() if not self._send_batch(peer_id, batch)]
 
     def connected(self) -> set[int]:
-        """Members that we have greeted on a living connection and that have greeted us."""
-        for link in self._links.values():
-            link.observe()
-        return {peer_id for peer_id in self._listener.greeted if self._links[peer_id].ready}
+        """Members that we have greeted on a living connection and that have proved themselves to us."""
+        return self._links.connected()
+
+    def tend(self) -> None:
+        """Send the beats that are due and give silent members up."""
+        self._links.tend()
 
     def close(self) -> None:
         """Drop what is unsent and release all sockets; the context stays the caller's."""
-        for link in self._links.values():
-            link.close()
-        self._listener.close()
+        self._links.close()
 
     def _send_batch(self, peer_id: int, batch: list[Message]) -> bool:
-        link = self._links.get(peer_id)
-        if link is None:
-            self._gate.drops["outbound_to"] += len(batch)
+        links = self._links
+        if not links.is_linked(peer_id):
+            links.gate.drops["outbound_to"] += len(batch)
             return False
-        link.observe()
-        if not link.ready:
+        if not links.is_ready(peer_id):
             return False
         complete = True
         bodies: list[tuple[int, bytes]] = []
@@ -171,27 +147,20 @@ class PeerNetwork:
             try:
                 body = self._encode(message)
             except WireError as error:
-                self._gate.drops[f"outbound_{error.reason}"] += 1
+                links.gate.drops[f"outbound_{error.reason}"] += 1
                 complete = False
                 continue
             cost = len(body) + MESSAGE_OVERHEAD_BYTES
-            if bodies and (size + cost > self._body_bytes_max or len(bodies) == MESSAGES_MAX):
-                if not self._send_bodies(link, bodies):
+            if bodies and (size + cost > links.body_bytes_max or len(bodies) == MESSAGES_MAX):
+                if not links.send(peer_id, join_messages(bodies)):
                     return False
                 bodies, size = [], BODY_OVERHEAD_BYTES
             bodies.append((message.type, body))
             size += cost
-        return (not bodies or self._send_bodies(link, bodies)) and complete
+        return (not bodies or links.send(peer_id, join_messages(bodies))) and complete
 
     def _encode(self, message: Message) -> bytes:
         body = encode_message(message)
-        if len(body) + MESSAGE_OVERHEAD_BYTES + BODY_OVERHEAD_BYTES > self._body_bytes_max:
+        if len(body) + MESSAGE_OVERHEAD_BYTES + BODY_OVERHEAD_BYTES > self._links.body_bytes_max:
             raise WireError("oversize", f"{len(body)} bytes of {message.type.name}")
         return body
-
-    def _send_bodies(self, link: PeerLink, bodies: list[tuple[int, bytes]]) -> bool:
-        return link.send(self._frame(PeerKind.RAFT, link.peer_id, join_messages(bodies)))
-
-    def _frame(self, kind: PeerKind, to: int, body: bytes) -> bytes:
-        cluster_id, node_id, incarnation = self._origin
-        return encode_envelope(PEER_MAGIC, Envelope(kind, cluster_id, to, node_id, incarnation), body)

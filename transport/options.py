@@ -19,19 +19,33 @@ from raftactors.errors import AddressInUseError, ConfigError
 UNREAD_BYTES_MAX = 1024
 """The longest frame a socket takes in a direction that nobody uses: enough for ZeroMQ's own commands."""
 
+SILENCE_MS_MAX = 1_500
+"""After this long without a sign of life the other end of a connection between members counts as gone."""
+
+CLIENT_SILENCE_MS_MAX = 5_000
+"""The same for the connections of clients, which may stop for a moment without being taken for dead."""
+
+# No RCVHWM: when libzmq stops reading a connection at its mark, a reset of that connection and a PING that waits in its
+# buffer make it abort the process (`!_io_error`, libzmq issues 3937 and 4364), and so do its own heartbeats. The input
+# never stands still without a mark; `connections` bounds what may wait. For the same reason no ZMTP heartbeats: the
+# kernel finds a dead machine (keep-alive, and TCP_USER_TIMEOUT through MAXRT), the beats of `links` a silent process.
 _EVERYWHERE: dict[int, int] = {
     zmq.LINGER: 0,
+    zmq.RCVHWM: 0,
     zmq.HANDSHAKE_IVL: 2_000,
-    zmq.HEARTBEAT_IVL: 500,
-    zmq.HEARTBEAT_TIMEOUT: 1_500,
-    zmq.HEARTBEAT_TTL: 2_000,
+    zmq.HEARTBEAT_IVL: 0,
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: 1,
+    zmq.TCP_KEEPALIVE_INTVL: 1,
+    zmq.TCP_KEEPALIVE_CNT: 2,
+    zmq.TCP_MAXRT: SILENCE_MS_MAX,
 }
 # IMMEDIATE keeps messages from being queued for a peer that is not there, and delivered stale when it comes.
 _CONNECTING: dict[int, int] = {
     zmq.IMMEDIATE: 1,
     zmq.CONNECT_TIMEOUT: 1_000,
     zmq.RECONNECT_IVL: 50,
-    zmq.RECONNECT_IVL_MAX: 1_000,
+    zmq.RECONNECT_IVL_MAX: 500,
 }
 
 
@@ -40,18 +54,13 @@ def peer_listener_options(limits: Limits) -> dict[int, int]:
     return _EVERYWHERE | {
         zmq.ROUTER_HANDOVER: 0,
         zmq.MAXMSGSIZE: limits.peer_frame_bytes_max,
-        zmq.RCVHWM: limits.peer_queue_messages,
         zmq.SNDHWM: 1,
     }
 
 
 def peer_link_options(limits: Limits) -> dict[int, int]:
     """The DEALER to one peer, which only sends."""
-    return (
-        _EVERYWHERE
-        | _CONNECTING
-        | {zmq.MAXMSGSIZE: UNREAD_BYTES_MAX, zmq.RCVHWM: 1, zmq.SNDHWM: limits.peer_queue_messages}
-    )
+    return _EVERYWHERE | _CONNECTING | {zmq.MAXMSGSIZE: UNREAD_BYTES_MAX, zmq.SNDHWM: limits.peer_queue_messages}
 
 
 def client_endpoint_options(limits: Limits) -> dict[int, int]:
@@ -60,8 +69,8 @@ def client_endpoint_options(limits: Limits) -> dict[int, int]:
         zmq.ROUTER_HANDOVER: 0,
         zmq.ROUTER_MANDATORY: 1,
         zmq.MAXMSGSIZE: limits.client_frame_bytes_max,
-        zmq.RCVHWM: limits.client_queue_messages,
         zmq.SNDHWM: limits.client_queue_messages,
+        zmq.TCP_MAXRT: CLIENT_SILENCE_MS_MAX,
     }
 
 
@@ -70,11 +79,7 @@ def client_socket_options(limits: Limits) -> dict[int, int]:
     return (
         _EVERYWHERE
         | _CONNECTING
-        | {
-            zmq.MAXMSGSIZE: limits.client_frame_bytes_max,
-            zmq.RCVHWM: limits.client_queue_messages,
-            zmq.SNDHWM: limits.client_queue_messages,
-        }
+        | {zmq.MAXMSGSIZE: limits.client_frame_bytes_max, zmq.SNDHWM: limits.client_queue_messages}
     )
 
 
@@ -89,12 +94,11 @@ def open_socket(context: zmq.Context[Any], kind: int, options: Mapping[int, int]
 def bind(socket: zmq.Socket[bytes], name: str, address: str) -> str:
     """Bind `host:port` and return the address bound, which tells the port where the kernel chose it (port 0).
 
-    On failure the socket is closed and AddressInUseError or ConfigError raised; `name` is the configuration field.
+    Raises AddressInUseError or ConfigError; `name` is the configuration field. The socket stays the caller's to close.
     """
     try:
         socket.bind(_endpoint(socket, name, address))
     except zmq.ZMQError as error:
-        socket.close()
         if error.errno == zmq.EADDRINUSE:
             raise AddressInUseError(
                 f"{name} {address} is in use by another process; end that process, or choose another port"
@@ -106,11 +110,10 @@ def bind(socket: zmq.Socket[bytes], name: str, address: str) -> str:
 
 
 def connect(socket: zmq.Socket[bytes], name: str, address: str) -> None:
-    """Start connecting to `host:port`, and go on trying. On failure the socket is closed and ConfigError raised."""
+    """Start connecting to `host:port`, and go on trying. Raises ConfigError; the socket stays the caller's to close."""
     try:
         socket.connect(_endpoint(socket, name, address))
     except zmq.ZMQError as error:
-        socket.close()
         raise ConfigError(f"{name} is {address!r} and cannot be connected to ({error}); write HOST:PORT") from error
 
 

@@ -1,16 +1,15 @@
-"""The way in from all peers: one bound ROUTER that passes on nothing from a connection that has not greeted."""
+"""The way in from all members: one bound ROUTER that passes on nothing before the sender has proved who it is."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
-import zmq
-
-from raftactors.config import Limits
 from raftactors.errors import WireError
+from raftactors.transport.connections import Connection
 from raftactors.transport.envelope import Envelope, EnvelopeGate, PeerKind
-from raftactors.transport.hello import decode_hello
-from raftactors.transport.options import bind, open_socket, peer_listener_options
+from raftactors.transport.hello import decode_hello, decode_hello_wanted, new_challenge
+from raftactors.transport.listener import Arrival, Listener
 
 RECEIVE_BYTES_MAX = 8 * 1024 * 1024
 """How many bytes one call takes off the socket before it stops, so that a batch has a bound in memory and time."""
@@ -19,83 +18,94 @@ RECEIVE_BYTES_MAX = 8 * 1024 * 1024
 class Arrivals(NamedTuple):
     """What one call of `PeerListener.receive` brought.
 
-    `frames` are Raft frames. `ungreeted` are members whose frames were dropped because their HELLO is missing;
-    `asking` are members that miss ours.
+    `frames` are frames of confirmed members, and `heard` these members. `unproven` are members in whose name frames or
+    a HELLO without our challenge came; `asking` are those that miss our HELLO, with the challenge they want back.
+    `recalled` is the largest incarnation of this node that a confirmed member has known.
     """
 
     frames: list[tuple[Envelope, memoryview]]
-    ungreeted: set[int]
-    asking: set[int]
+    heard: set[int]
+    unproven: set[int]
+    asking: dict[int, int]
+    recalled: dict[int, int]
 
 
 class PeerListener:
     """Takes frames of the other members; whatever fails a check is counted in the gate's `drops` and forgotten.
 
-    ZeroMQ gives every connection a routing id of its own. A member has at most one connection that counts, the one of
-    its last HELLO; nothing is ever sent to a routing id.
+    A member has at most one connection that counts, the one of its last confirmed HELLO; nothing is ever sent on it.
     """
 
-    def __init__(
-        self, context: zmq.Context[Any], *, name: str, address: str, gate: EnvelopeGate, limits: Limits
-    ) -> None:
+    def __init__(self, listener: Listener, gate: EnvelopeGate, members: Mapping[int, object]) -> None:
+        self.listener = listener
+        self.challenges = {member: new_challenge() for member in members}
         self._gate = gate
-        self._members_by_route: dict[bytes, int] = {}
-        self._routes_by_member: dict[int, bytes] = {}
-        self.socket = open_socket(context, zmq.ROUTER, peer_listener_options(limits))
-        self.address = bind(self.socket, name, address)
+        self._members: dict[Connection, int] = {}
+        self._connections: dict[int, Connection] = {}
 
     @property
-    def greeted(self) -> set[int]:
-        """Members that have sent a HELLO since this listener was made."""
-        return set(self._routes_by_member)
+    def confirmed(self) -> set[int]:
+        """Members that have proved themselves on a connection that counts."""
+        return set(self._connections)
 
     def receive(self, limit: int) -> Arrivals:
         """Take at most `limit` frames that have arrived, fewer once RECEIVE_BYTES_MAX is reached. Never waits."""
-        arrivals = Arrivals([], set(), set())
+        arrivals = Arrivals([], set(), set(), {}, {})
         taken_bytes = 0
         for _ in range(limit):
             if taken_bytes >= RECEIVE_BYTES_MAX:
                 break
             try:
-                parts = self.socket.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                break
-            taken_bytes += sum(map(len, parts))
-            try:
-                self._accept(parts, arrivals)
+                arrival = self.listener.take()
+                if arrival is None:
+                    break
+                taken_bytes += len(arrival.frame)
+                self._accept(arrival, arrivals)
             except WireError as error:
                 self._gate.drops[error.reason] += 1
-        arrivals.ungreeted.update(self._gate.take_ungreeted())
+        arrivals.unproven.update(self._gate.take_ungreeted())
         return arrivals
+
+    def forget(self, member: int) -> None:
+        """End the connection of a member; it has to prove itself again."""
+        connection = self._connections.pop(member, None)
+        if connection is not None:
+            del self._members[connection]
+            connection.cut()
 
     def close(self) -> None:
         """Release the socket."""
-        self.socket.close()
+        self.listener.close()
 
-    def _accept(self, parts: list[bytes], arrivals: Arrivals) -> None:
-        if len(parts) != 2:
-            raise WireError("parts", f"{len(parts) - 1} parts behind the routing id instead of one")
-        route, frame = parts
-        envelope, body = self._gate.check(frame)
+    def _accept(self, arrival: Arrival, arrivals: Arrivals) -> None:
+        envelope, body = self._gate.check(arrival.frame)
+        sender = envelope.sender
         if envelope.kind == PeerKind.HELLO:
-            decode_hello(body)
-            self._greet(route, envelope)
+            hello = decode_hello(body)
+            if hello.answer != self.challenges[sender]:
+                arrivals.unproven.add(sender)
+                return
+            self._confirm(arrival.connection, envelope)
+            arrivals.recalled[sender] = hello.known_incarnation
         elif envelope.kind == PeerKind.HELLO_WANTED:
-            # Answered before a HELLO as well: two nodes that miss each other's would otherwise wait for ever.
-            arrivals.asking.add(envelope.sender)
-        elif self._members_by_route.get(route) == envelope.sender:
+            # Answered whoever asks: the answer goes to the member's own address, where nobody else can use it.
+            arrivals.asking[sender] = decode_hello_wanted(body)
+            return
+        elif self._members.get(arrival.connection) != sender:
+            arrivals.unproven.add(sender)
+            raise WireError("hello_missing", f"node {sender} has not greeted on this connection")
+        elif envelope.kind != PeerKind.BEAT:
             arrivals.frames.append((envelope, body))
-        else:
-            arrivals.ungreeted.add(envelope.sender)
-            raise WireError("hello_missing", f"node {envelope.sender} has not greeted on this connection")
+        arrivals.heard.add(sender)
 
-    def _greet(self, route: bytes, envelope: Envelope) -> None:
-        self._gate.greet(envelope.sender, envelope.incarnation)
-        former_route = self._routes_by_member.pop(envelope.sender, None)
-        if former_route is not None:
-            del self._members_by_route[former_route]
-        former_member = self._members_by_route.pop(route, None)
-        if former_member is not None:
-            del self._routes_by_member[former_member]
-        self._members_by_route[route] = envelope.sender
-        self._routes_by_member[envelope.sender] = route
+    def _confirm(self, connection: Connection, envelope: Envelope) -> None:
+        self._gate.confirm(envelope.sender, envelope.incarnation)
+        if self._members.get(connection) == envelope.sender:
+            return
+        self.forget(envelope.sender)
+        claimed = self._members.pop(connection, None)
+        if claimed is not None:
+            del self._connections[claimed]
+        self._members[connection] = envelope.sender
+        self._connections[envelope.sender] = connection
+        connection.trusted = True

@@ -8,17 +8,9 @@ from typing import Any, Protocol
 import zmq
 
 from raftactors.config import NodeConfig
-from raftactors.transport.dealer import PeerLink
-from raftactors.transport.envelope import (
-    ENVELOPE_BYTES,
-    SNAPSHOT_MAGIC,
-    Envelope,
-    PeerKind,
-    SnapshotGate,
-    encode_envelope,
-)
-from raftactors.transport.hello import Hello, encode_hello
-from raftactors.transport.router import PeerListener
+from raftactors.transport.connections import ConnectionAccount
+from raftactors.transport.envelope import PeerKind, SnapshotGate
+from raftactors.transport.links import LinkPlan, MemberLinks
 from raftactors.transport.wakeup import Wakeup
 
 
@@ -37,6 +29,10 @@ class SnapshotTransport(Protocol):
         """Hand one frame to the connection to a member; False if there is none, or it takes no more. Never waits."""
         ...
 
+    def tend(self) -> None:
+        """See to silent members and to those who must hear that this one lives; called every tick."""
+        ...
+
     @property
     def drops(self) -> dict[str, int]:
         """How many frames were dropped, by reason; a copy."""
@@ -48,80 +44,53 @@ class SnapshotTransport(Protocol):
 
 
 class SnapshotNetwork:
-    """One ROUTER for what comes in, one DEALER for each member that names a snapshot address, as in `PeerNetwork`.
-
-    Every method belongs to the thread that polls.
-    """
+    """The links to the members that name a snapshot address. Every method belongs to the thread that polls."""
 
     def __init__(self, config: NodeConfig, incarnation: int, *, context: zmq.Context[Any]) -> None:
         """Bind at once. Raises AddressInUseError or ConfigError naming the address."""
-        limits = config.limits
         others = [member for member in config.members if member.node_id != config.node_id and member.snapshot_address]
-        self._origin = (config.cluster_id, config.node_id, incarnation)
-        self._gate = SnapshotGate(
+        plan = LinkPlan(
             cluster_id=config.cluster_id,
             node_id=config.node_id,
-            peers=[member.node_id for member in others],
-            kinds=(PeerKind.HELLO, PeerKind.HELLO_WANTED, PeerKind.SNAPSHOT),
-            body_bytes_max=limits.peer_frame_bytes_max - ENVELOPE_BYTES,
+            incarnation=incarnation,
+            listen_name="listen_snapshot_address" if config.listen_snapshot_address else "snapshot_address",
+            listen_address=config.listen_snapshot_address or config.me.snapshot_address,
+            addresses={member.node_id: member.snapshot_address for member in others},
+            limits=config.limits,
         )
-        self._listener = PeerListener(
-            context,
-            name="listen_snapshot_address" if config.listen_snapshot_address else "snapshot_address",
-            address=config.listen_snapshot_address or config.me.snapshot_address,
-            gate=self._gate,
-            limits=limits,
-        )
-        self._links: dict[int, PeerLink] = {}
-        try:
-            for member in others:
-                self._links[member.node_id] = PeerLink(
-                    context,
-                    peer_id=member.node_id,
-                    address=member.snapshot_address,
-                    hello_frame=self._frame(PeerKind.HELLO, member.node_id, encode_hello(Hello())),
-                    limits=limits,
-                )
-        except BaseException:
-            self.close()
-            raise
+        self._links = MemberLinks(plan, PeerKind.SNAPSHOT, SnapshotGate, context=context)
 
     @property
     def address(self) -> str:
         """The address bound, `host:port`."""
-        return self._listener.address
+        return self._links.address
+
+    @property
+    def account(self) -> ConnectionAccount:
+        """The connections of the listener, for the guard."""
+        return self._links.account
 
     @property
     def drops(self) -> dict[str, int]:
         """How many frames were dropped, by reason; a copy."""
-        return dict(self._gate.drops)
+        return dict(self._links.gate.drops)
 
     def sockets(self) -> list[zmq.Socket[bytes]]:
-        """The inbound socket and the monitors of the outbound ones; all are only ever polled for input."""
-        return [self._listener.socket, *(link.monitor for link in self._links.values())]
+        """What to poll for input; call `receive` when any of them is readable."""
+        return self._links.sockets()
 
     def receive(self, limit: int) -> list[tuple[int, memoryview]]:
-        """Take at most `limit` frames and see to greetings. Never waits."""
-        arrivals = self._listener.receive(limit)
-        for link in self._links.values():
-            link.observe()
-        for peer_id in arrivals.asking:
-            self._links[peer_id].greet_again()
-        for peer_id in arrivals.ungreeted:
-            self._links[peer_id].send(self._frame(PeerKind.HELLO_WANTED, peer_id, b""))
-        return [(envelope.sender, body) for envelope, body in arrivals.frames]
+        """(sender, body) of at most `limit` frames that have arrived. Never waits."""
+        return [(envelope.sender, body) for envelope, body in self._links.receive(limit)]
 
     def send(self, to: int, body: bytes) -> bool:
         """Send one frame; False without a connection, with a full queue, or to a member that has no such socket."""
-        link = self._links.get(to)
-        return link is not None and link.send(self._frame(PeerKind.SNAPSHOT, to, body))
+        return self._links.send(to, body)
+
+    def tend(self) -> None:
+        """Send the beats that are due and give silent members up."""
+        self._links.tend()
 
     def close(self) -> None:
         """Drop what is unsent and release all sockets; the context stays the caller's."""
-        for link in self._links.values():
-            link.close()
-        self._listener.close()
-
-    def _frame(self, kind: PeerKind, to: int, body: bytes) -> bytes:
-        cluster_id, node_id, incarnation = self._origin
-        return encode_envelope(SNAPSHOT_MAGIC, Envelope(kind, cluster_id, to, node_id, incarnation), body)
+        self._links.close()

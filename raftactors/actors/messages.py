@@ -159,6 +159,13 @@ class ScrubReport(NamedTuple):
     damage: tuple[str, ...] = ()
 
 
+class GuardReport(NamedTuple):
+    """How many connections each listener has, and how many were ended, by listener and reason."""
+
+    open: dict[str, int]
+    cut: dict[str, dict[str, int]]
+
+
 class Drain(NamedTuple):
     """Hand leadership over and take no new work; call `done` (from any thread) when nothing is left to wait for."""
 

@@ -14,6 +14,7 @@ from raftactors.actors.mailbox import Lane, Mailbox
 from raftactors.actors.messages import (
     AdminRequest,
     Applied,
+    GuardReport,
     RaftReport,
     Replies,
     ScrubReport,
@@ -101,6 +102,7 @@ class Monitor(BatchActor):
         self._transport = TransportReport([], {})
         self._transfers = TransferReport([], None, {})
         self._scrub = ScrubReport()
+        self._guard = GuardReport({}, {})
         self._snapshot = SnapshotEnded(snapshot.index, snapshot.term)
         self._snapshot_error = ""
         mailbox.idle_timeout_s = self._check_period_s
@@ -111,6 +113,7 @@ class Monitor(BatchActor):
             SnapshotEnded: self._on_snapshot,
             TransferReport: self._on_transfers,
             ScrubReport: self._on_scrub,
+            GuardReport: self._on_guard,
             AdminRequest: self._on_admin,
         }
 
@@ -133,6 +136,9 @@ class Monitor(BatchActor):
 
     def _on_scrub(self, report: ScrubReport) -> None:
         self._scrub = report
+
+    def _on_guard(self, report: GuardReport) -> None:
+        self._guard = report
 
     def _on_admin(self, request: AdminRequest) -> None:
         body = replies.encode_document(self._raft.leader_id, self.status(), index=self._applied.applied_index)
@@ -171,6 +177,7 @@ class Monitor(BatchActor):
             "uptime_ms": round((self._clock() - self._started_s) * 1000),
             "connected": self._transport.connected,
             "drops": self._transport.drops,
+            "connections": {"open": self._guard.open, "cut": self._guard.cut},
         }
 
     def flush(self) -> None:

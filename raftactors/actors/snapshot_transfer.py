@@ -94,6 +94,8 @@ class SnapshotTransferActor(BatchActor):
 
     def _on_tick(self, tick: Tick) -> None:
         tick.waiting = False
+        if self._network is not None:
+            self._network.tend()
         drops = {} if self._network is None else self._network.drops
         report = TransferReport(self._sender.progress(), self._intake.progress(), {**drops, **self._drops})
         if report != self._published:

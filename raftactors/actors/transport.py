@@ -26,6 +26,7 @@ class TransportActor(BatchActor):
 
     def _on_tick(self, tick: Tick) -> None:
         tick.waiting = False
+        self._network.tend()
         drops = {**self._network.drops, "consensus_busy": self._refused_inbound}
         self._monitor.tell(TransportReport(sorted(self._network.connected()), drops), Lane.CONTROL)
 

@@ -34,6 +34,7 @@ def pump(networks: Sequence[PeerNetwork], done: Callable[[list[Message]], bool])
     while True:
         for network in networks:
             received += network.receive(100)
+            network.tend()
         if done(received):
             return received
         assert time.monotonic() < deadline, f"waited in vain; {received}, {[network.drops for network in networks]}"
@@ -43,6 +44,11 @@ def pump(networks: Sequence[PeerNetwork], done: Callable[[list[Message]], bool])
 def connect_all(networks: Sequence[PeerNetwork]) -> None:
     """Wait until every network is connected with every other one."""
     pump(networks, lambda _: all(len(network.connected()) == len(networks) - 1 for network in networks))
+
+
+def challenge_of(network: PeerNetwork, member: int) -> int:
+    """What `network` sends to the address of a member, where a test that plays only one side does not listen."""
+    return network._links._inbound.challenges[member]
 
 
 class RawPeer:
@@ -68,8 +74,9 @@ class RawPeer:
     def send(self, kind: PeerKind, body: bytes = b"") -> None:
         self.socket.send(encode_envelope(PEER_MAGIC, self.envelope._replace(kind=kind), body))
 
-    def greet(self) -> None:
-        self.send(PeerKind.HELLO, encode_hello(Hello()))
+    def greet(self, answer: int = 0) -> None:
+        """Send HELLO, with the challenge that `challenge_of` tells if it is to count."""
+        self.send(PeerKind.HELLO, encode_hello(Hello(answer=answer)))
 
     def say(self, commit: int) -> None:
         """Send a heartbeat that `commit` tells from others."""
@@ -83,7 +90,6 @@ class RawListener:
         self._context = zmq.Context[Any]()
         self.socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.LINGER, 0)
-        self.socket.setsockopt(zmq.RCVHWM, 1)
         self.socket.bind(f"tcp://{address}")
 
     def __enter__(self) -> RawListener:

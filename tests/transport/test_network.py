@@ -15,10 +15,11 @@ from raftactors.codec.raft import encode_messages
 from raftactors.config import NodeConfig
 from raftactors.core.messages import Message, MessageType
 from raftactors.core.types import Entry
-from raftactors.errors import AddressInUseError, ConfigError
+from raftactors.errors import AddressInUseError, ConfigError, DataLostError
 from raftactors.transport import PeerNetwork
 from raftactors.transport.envelope import ENVELOPE_BYTES, PEER_MAGIC, Envelope, PeerKind, encode_envelope
-from tests.transport.peers import CLUSTER_ID, RawListener, RawPeer, connect_all, heartbeat, pump
+from raftactors.transport.hello import Hello, decode_hello, decode_hello_wanted, encode_hello, encode_hello_wanted
+from tests.transport.peers import CLUSTER_ID, RawListener, RawPeer, challenge_of, connect_all, heartbeat, pump
 
 Configs = Callable[..., list[NodeConfig]]
 
@@ -87,7 +88,7 @@ def test_misdelivered_and_damaged_frames_never_become_messages(
 ) -> None:
     network = start(configs(3)[0])
     peer = raw_peer(network.address)
-    peer.greet()
+    peer.greet(challenge_of(network, 2))
     body = encode_messages([heartbeat(2, 1, 13)])
     good = encode_envelope(PEER_MAGIC, peer.envelope, body)
     changes: dict[str, dict[str, int]] = {
@@ -109,14 +110,70 @@ def test_misdelivered_and_damaged_frames_never_become_messages(
     frames["body_length"] = good[:-1]
     frames["checksum"] = good[:-1] + bytes([good[-1] ^ 1])
     frames["messages_truncated"] = encode_envelope(PEER_MAGIC, peer.envelope, body[:-1])
-    frames["schema"] = encode_envelope(PEER_MAGIC, peer.envelope._replace(kind=PeerKind.HELLO), b"\x93\x01\xff\x00")
-    frames["version_range"] = encode_envelope(PEER_MAGIC, peer.envelope._replace(kind=PeerKind.HELLO), b"\x93\x02\3\0")
+    hello = peer.envelope._replace(kind=PeerKind.HELLO)
+    frames["schema"] = encode_envelope(PEER_MAGIC, hello, b"\x95\x02\xff\0\0\0")
+    frames["version_range"] = encode_envelope(PEER_MAGIC, hello, b"\x95\x03\4\0\0\0")
     for frame in frames.values():
         peer.socket.send(frame)
-    peer.socket.send_multipart([good, good])
     peer.say(99)
     assert commits(pump([network], bool)) == [99]
-    assert network.drops == dict.fromkeys([*frames, "parts"], 1)
+    assert network.drops == dict.fromkeys(frames, 1)
+
+
+def test_a_message_of_several_parts_ends_its_connection(
+    configs: Configs, start: Start, raw_peer: Callable[..., RawPeer]
+) -> None:
+    network = start(configs(3)[0])
+    hostile, honest = raw_peer(network.address), raw_peer(network.address, sender=3)
+    hostile.socket.send_multipart([b"x"] * 1_000)
+    pump([network], lambda _: hostile.monitor.poll(0) != 0)
+    honest.greet(challenge_of(network, 3))
+    honest.say(99)
+    assert commits(pump([network], bool)) == [99]
+    assert network.drops == {"parts": 1}
+
+
+def test_a_stranger_who_does_not_listen_at_the_members_address_speaks_for_nobody(
+    configs: Configs, start: Start, raw_peer: Callable[..., RawPeer], raw_listener: Callable[[str], RawListener]
+) -> None:
+    config = configs(2)[0]
+    network = start(config)
+    member, listener = raw_peer(network.address), raw_listener(config.members[1].peer_address)
+    assert listener.read(network)[0].kind == PeerKind.HELLO
+    member.greet()
+    wanted, body = listener.read(network)
+    assert wanted.kind == PeerKind.HELLO_WANTED
+    challenge = decode_hello_wanted(body)
+    member.greet(challenge)
+    member.say(1)
+    assert commits(pump([network], bool)) == [1]
+    for incarnation in (5, 2**63, 2**64 - 1):
+        stranger = raw_peer(network.address, incarnation=incarnation)
+        stranger.greet()
+        stranger.greet(challenge ^ 1)
+        stranger.say(13)
+        assert pump([network], lambda _: network.drops.get("hello_missing", 0) >= 1) == []
+        network._links.gate.drops.clear()
+        member.say(99)
+        assert commits(pump([network], bool)) == [99], "the member itself is still heard"
+
+
+def test_a_member_that_has_known_a_later_incarnation_ends_the_node(
+    configs: Configs, start: Start, raw_peer: Callable[..., RawPeer]
+) -> None:
+    network = start(configs(2)[0], 5)
+    peer = raw_peer(network.address)
+
+    def recall(incarnation: int, answer: int) -> None:
+        peer.send(PeerKind.HELLO, encode_hello(Hello(answer=answer, known_incarnation=incarnation)))
+
+    recall(6, 0)
+    recall(5, challenge_of(network, 2))
+    peer.say(1)
+    assert commits(pump([network], bool)) == [1], "what is not proved is not believed, the same is no contradiction"
+    recall(6, challenge_of(network, 2))
+    with pytest.raises(DataLostError, match=r"node 2 has known this node at incarnation 6.*come to 5.*rebuild"):
+        pump([network], lambda _: False)
 
 
 def test_two_clusters_wired_crosswise_do_not_hear_each_other(configs: Configs, start: Start) -> None:
@@ -127,7 +184,7 @@ def test_two_clusters_wired_crosswise_do_not_hear_each_other(configs: Configs, s
 
     def offered(_: list[Message]) -> bool:
         network.send([heartbeat(1, 2, 1)])
-        return stranger.drops.get("cluster_id", 0) >= 3
+        return stranger.drops.get("cluster_id", 0) >= 1
 
     assert pump([network, stranger], offered) == []
     assert network.connected() == stranger.connected() == set()
@@ -162,7 +219,7 @@ def test_a_restarted_member_is_heard_and_an_older_incarnation_is_not(
 
 
 def test_hello_comes_first_on_every_new_connection_and_nothing_stale_follows(
-    configs: Configs, start: Start, raw_listener: Callable[[str], RawListener]
+    configs: Configs, start: Start, raw_peer: Callable[..., RawPeer], raw_listener: Callable[[str], RawListener]
 ) -> None:
     config = configs(2)[0]
     network = start(config)
@@ -173,6 +230,11 @@ def test_hello_comes_first_on_every_new_connection_and_nothing_stale_follows(
         listener = raw_listener(address)
         envelope, _ = listener.read(network)
         assert envelope == Envelope(PeerKind.HELLO, CLUSTER_ID, 2, 1, 5)
+        assert network.send([heartbeat(1, 2, 13)]) == [2], "nothing but greetings before the peer has its answer"
+        peer = raw_peer(network.address)
+        peer.send(PeerKind.HELLO_WANTED, encode_hello_wanted(round_number + 1))
+        envelope, body = listener.read(network)
+        assert decode_hello(body).answer == round_number + 1
         assert network.send([heartbeat(1, 2, round_number)]) == []
         envelope, body = listener.read(network)
         assert envelope.kind == PeerKind.RAFT
@@ -193,12 +255,13 @@ def test_hello_is_sent_again_on_request_and_asked_for_when_missing(
     listener = raw_listener(config.members[1].peer_address)
     assert listener.read(network)[0].kind == PeerKind.HELLO
     peer = raw_peer(network.address)
-    peer.send(PeerKind.HELLO_WANTED)
+    peer.send(PeerKind.HELLO_WANTED, encode_hello_wanted(7))
     assert listener.read(network)[0].kind == PeerKind.HELLO
     peer.say(13)
-    assert listener.read(network)[0] == Envelope(PeerKind.HELLO_WANTED, CLUSTER_ID, 2, 1, 5)
+    wanted, body = listener.read(network)
+    assert wanted == Envelope(PeerKind.HELLO_WANTED, CLUSTER_ID, 2, 1, 5)
     assert network.connected() == set()
-    peer.greet()
+    peer.greet(decode_hello_wanted(body))
     peer.say(99)
     assert commits(pump([network], bool)) == [99]
     assert network.connected() == {2}
@@ -210,15 +273,15 @@ def test_only_the_connection_that_greeted_last_speaks_for_a_member(
 ) -> None:
     network = start(configs(2)[0])
     former, latter = raw_peer(network.address), raw_peer(network.address)
-    former.greet()
+    former.greet(challenge_of(network, 2))
     former.say(1)
     assert commits(pump([network], bool)) == [1]
     latter.say(13)
-    latter.greet()
+    latter.greet(challenge_of(network, 2))
     latter.say(2)
     assert commits(pump([network], bool)) == [2]
-    former.say(13)
-    assert pump([network], lambda _: network.drops.get("hello_missing") == 2) == []
+    pump([network], lambda _: former.monitor.poll(0) != 0)
+    assert network.drops == {"hello_missing": 1}
 
 
 def test_a_frame_above_the_limit_ends_its_connection_and_nothing_else(
@@ -227,8 +290,8 @@ def test_a_frame_above_the_limit_ends_its_connection_and_nothing_else(
     network = start(configs(3)[0])
     limit = 96 * 1024
     honest, hostile = raw_peer(network.address, sender=3), raw_peer(network.address)
-    honest.greet()
-    hostile.greet()
+    honest.greet(challenge_of(network, 3))
+    hostile.greet(challenge_of(network, 2))
     envelope = encode_envelope(PEER_MAGIC, hostile.envelope, bytes(limit - ENVELOPE_BYTES))
     hostile.socket.send(envelope)
     pump([network], lambda _: network.drops == {"messages_trailing": 1})
@@ -257,11 +320,16 @@ def test_batches_are_split_at_the_frame_limit_and_what_cannot_travel_is_reported
 
 @pytest.mark.timeout(60)
 def test_a_peer_that_does_not_read_becomes_unreachable_and_blocks_neither_sending_nor_the_end(
-    configs: Configs, start_process: Callable[..., Process], raw_listener: Callable[[str], RawListener]
+    configs: Configs,
+    start_process: Callable[..., Process],
+    raw_peer: Callable[..., RawPeer],
+    raw_listener: Callable[[str], RawListener],
 ) -> None:
     config = configs(2)[0]
     process = start_process(config)
     listener = raw_listener(config.members[1].peer_address)
+    assert listener.read(process.network)[0].kind == PeerKind.HELLO
+    raw_peer(process.network.address).send(PeerKind.HELLO_WANTED, encode_hello_wanted(7))
     assert listener.read(process.network)[0].kind == PeerKind.HELLO
     payload = bytes(90_000)
     assert any(process.network.send([proposal(2, payload)]) == [2] for _ in range(5_000))
