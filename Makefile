@@ -1,5 +1,5 @@
 # make demo   install into .venv and run the demonstration
-# make test   install with the developers' tools and run every check
+# make test   install with the developers' tools and run what every change must pass
 # The remaining targets are for contributors: see CONTRIBUTING.md. Nothing outside this folder is written.
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -7,14 +7,20 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 PIP := PIP_ROOT_USER_ACTION=ignore .venv/bin/python -m pip install -qq --disable-pip-version-check --no-input
 PYTEST := .venv/bin/python -m pytest
 
-.PHONY: demo test lint fix coverage coverage-pure coverage-rest test-nightly test-release bench clean
+.PHONY: demo test test-long lint fix coverage coverage-pure coverage-rest test-nightly test-release bench clean
 
 demo: .venv/installed
 	@.venv/bin/python examples/demo.py
 
-# As many processes as there are processors; see tests/conftest.py for what stays together.
+# As many processes as there are processors. The tests of a file stay together: they may share a cluster, which is started
+# once then, and at the end of a file tests/conftest.py looks for what it left behind.
+SHARED := --numprocesses logical --maxprocesses 8 --dist loadfile
+
 test: lint
-	@$(PYTEST) --numprocesses logical --maxprocesses 8 --dist loadgroup
+	@$(PYTEST) $(SHARED)
+
+test-long: .venv/installed-dev
+	@$(PYTEST) $(SHARED) -m "long and not nightly and not release"
 
 lint: .venv/installed-dev
 	@.venv/bin/ruff check --quiet .
@@ -29,6 +35,7 @@ fix: .venv/installed-dev
 # Two halves side by side: the tests of pure code, then those that start processes or wait for disks and sockets.
 # Planted bugs say nothing about coverage, and the sweeps go over the same lines a hundred thousand times.
 # A traced test takes several times as long.
+COVERING := -m "not nightly and not release"
 PURE_TESTS := $(addprefix tests/,codec conformance core interaction simulation)
 NOT_COVERING := $(addprefix --ignore=tests/,simulation/test_mutants.py storage/test_damage.py storage/test_explorer.py storage/test_mutants.py)
 
@@ -41,16 +48,16 @@ coverage: .venv/installed-dev
 	@.venv/bin/coverage report --include 'raftactors/core/*' --precision 2 --fail-under 98
 
 coverage-pure:
-	@.venv/bin/coverage run -m pytest -p no:cacheprovider --timeout 600 $(PURE_TESTS) $(NOT_COVERING)
+	@.venv/bin/coverage run -m pytest $(COVERING) -p no:cacheprovider --timeout 600 $(PURE_TESTS) $(NOT_COVERING)
 
 coverage-rest:
-	@.venv/bin/coverage run -m pytest -p no:cacheprovider --timeout 600 $(addprefix --ignore=,$(PURE_TESTS)) $(NOT_COVERING)
+	@.venv/bin/coverage run -m pytest $(COVERING) -p no:cacheprovider --timeout 600 $(addprefix --ignore=,$(PURE_TESTS)) $(NOT_COVERING)
 
 test-nightly: .venv/installed-dev
-	@$(PYTEST) -m nightly
+	@$(PYTEST) -m "long or nightly"
 
 test-release: .venv/installed-dev
-	@$(PYTEST) -m "nightly or release"
+	@$(PYTEST) -m "long or nightly or release"
 
 bench: .venv/installed
 	@.venv/bin/python bench/core.py

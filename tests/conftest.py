@@ -1,6 +1,6 @@
 """What holds for every test: nothing outlives its module, and generated examples are the same on every run.
 
-Also how the run is shared among processes (`make test`), and what it says at its end.
+Also what a run says at its end.
 """
 
 from __future__ import annotations
@@ -8,15 +8,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import hypothesis
 import psutil
 import pytest
 
 _GRACE_SECONDS = 5.0
-_HERE = Path(__file__).parent
-_START_PROCESSES = {"cli", "cluster", "durability", "test_packaging.py"}
 _REAL_DISKS = "tests/durability/"
 
 hypothesis.settings.register_profile("commit", derandomize=True, deadline=None, database=None, max_examples=100)
@@ -24,22 +21,10 @@ hypothesis.settings.register_profile("nightly", deadline=None, print_blob=True, 
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose repeatable examples for every commit, many fresh ones for the long runs."""
+    """Choose repeatable examples for every commit, `make test-long` included, many fresh ones for the nightly runs."""
     chosen = config.getoption("markexpr") or ""
-    long_run = "not nightly" not in chosen and ("nightly" in chosen or "release" in chosen)
-    hypothesis.settings.load_profile("nightly" if long_run else "commit")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Name what one process of pytest-xdist takes as a whole.
-
-    That is a module, so that it is looked at by `nothing_left_behind`, and all tests with nodes of their own: they wait
-    for elections and disks most of the time, and beside each other they would wait for the processor.
-    """
-    for item in items:
-        place = item.path.relative_to(_HERE)
-        group = "nodes" if place.parts[0] in _START_PROCESSES else str(place)
-        item.add_marker(pytest.mark.xdist_group(group))
+    nightly = "not nightly" not in chosen and ("nightly" in chosen or "release" in chosen)
+    hypothesis.settings.load_profile("nightly" if nightly else "commit")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

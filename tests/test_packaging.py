@@ -116,6 +116,7 @@ def test_the_build_warns_of_nothing(built: tuple[Path, str]) -> None:
     assert [line for line in lines if "warning" in line.lower() or "deprecat" in line.lower()] == []
 
 
+@pytest.mark.long
 def test_installed_packages_are_ours_beside_a_users_modules_of_the_same_name(
     installed: Path, user_folder: Path
 ) -> None:
@@ -137,6 +138,7 @@ def test_installed_packages_are_ours_beside_a_users_modules_of_the_same_name(
     assert [Path(file).parts[-3:-1] for file in files] == [("raftactors", "storage"), ("raftactors", "transport")]
 
 
+@pytest.mark.long
 def test_installed_commands_start(installed: Path, user_folder: Path) -> None:
     commands: list[list[str | Path]] = [[installed.parent / "raftactors"], [installed, "-m", "raftactors"]]
     for command in commands:
@@ -145,6 +147,7 @@ def test_installed_commands_start(installed: Path, user_folder: Path) -> None:
         assert "Usage" in done.stdout
 
 
+@pytest.mark.long
 def test_installed_cluster_runs_for_a_three_line_program(installed: Path, user_folder: Path) -> None:
     program = (
         "from raftactors.cluster import LocalCluster\n"
@@ -159,6 +162,7 @@ def test_installed_cluster_runs_for_a_three_line_program(installed: Path, user_f
     assert done.stdout == "1 hello\n"
 
 
+@pytest.mark.long
 def test_the_example_of_the_readme_runs(installed: Path, user_folder: Path) -> None:
     example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert example is not None
@@ -170,6 +174,7 @@ def test_the_example_of_the_readme_runs(installed: Path, user_folder: Path) -> N
     assert done.stdout == "hello\n"
 
 
+@pytest.mark.long
 def test_the_readme_names_exactly_the_commands_there_are(installed: Path, user_folder: Path) -> None:
     table = re.findall(r"^\| `raftactors (.*?) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     named = {words.split()[0].strip("`") for row in table for words in row.split(", `")}

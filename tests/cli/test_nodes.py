@@ -27,6 +27,7 @@ def test_status_as_text_has_a_line_for_each_node_and_no_colours(serving: Run) ->
     assert "\x1b" not in done.out
 
 
+@pytest.mark.long
 def test_kill_leaves_a_node_dead_until_restart(serving: Run) -> None:
     pid = node_of(serving, 1)["pid"]
     assert serving("kill", "1").out == "node 1 is killed\n"
@@ -44,6 +45,7 @@ def test_pause_and_resume(serving: Run) -> None:
     assert serving("resume", "2").out == "node 2 is running\n"
 
 
+@pytest.mark.long
 def test_a_dead_node_cannot_be_paused(serving: Run) -> None:
     assert serving("kill", "3").code == 0
     done = serving("pause", "3")

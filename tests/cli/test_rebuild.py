@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from raftactors.cluster.local import LocalCluster
 from raftactors.config import RaftTiming
 from raftactors.errors import ExitCode
 from tests.cli.conftest import Run
 
 
+@pytest.mark.long
 def test_a_lost_and_a_damaged_node_are_rebuilt_once_the_cluster_is_stopped(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     words = ("--data-dir", str(folder))
@@ -36,6 +39,7 @@ def test_a_lost_and_a_damaged_node_are_rebuilt_once_the_cluster_is_stopped(run: 
         client.kv.put("a", "2")
 
 
+@pytest.mark.long
 def test_a_majority_serves_until_the_damaged_node_is_rebuilt(run: Run, tmp_path: Path) -> None:
     assert run("up", "--detach").code == 0
     assert run("put", "a", "1").code == 0

@@ -100,6 +100,7 @@ def test_no_cluster_there(run: Run, words: list[str]) -> None:
     assert done.error.startswith("no cluster in .raftactors; start one with `raftactors up --data-dir .raftactors`")
 
 
+@pytest.mark.long
 def test_nodes_that_do_not_answer(serving: Run, tmp_path: Path) -> None:
     """All nodes paused: the supervisor is there, the cluster is not."""
     folder = Path(serving("status", "--json").document["data_dir"])

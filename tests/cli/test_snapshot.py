@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from raftactors.cluster.local import LocalCluster
 from raftactors.config import RaftTiming
 from raftactors.errors import ExitCode
@@ -13,6 +15,7 @@ from tests.cli.conftest import Run
 QUICK = RaftTiming(tick_ms=20)
 
 
+@pytest.mark.long
 def test_save_list_verify_and_restore_into_a_new_cluster(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "old"
     copy, new = tmp_path / "backup.snap", tmp_path / "new"

@@ -51,6 +51,7 @@ def foreground(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+@pytest.mark.long
 def test_background_and_down(run: Run, tmp_path: Path) -> None:
     (tmp_path / "bank.py").write_text(BANK)
     done = run("up", "bank:Bank", "--nodes", "1", "--detach", "--json")
@@ -141,6 +142,7 @@ def read_to_end(terminal: int) -> bytes:
         shown += chunk
 
 
+@pytest.mark.long
 def test_no_node_outlives_a_killed_supervisor_and_the_data_goes_on(run: Run, tmp_path: Path) -> None:
     assert run("up", "--nodes", "3", "--detach", "--set", "tick_ms=20").code == 0
     assert run("put", "kept", "yes").code == 0
@@ -232,6 +234,7 @@ def test_a_folder_with_other_files(run: Run, tmp_path: Path) -> None:
     assert "holds other files (thesis.txt) and no cluster; choose a new or an empty data folder" in done.error
 
 
+@pytest.mark.long
 def test_a_folder_of_another_application_or_size(run: Run) -> None:
     assert run("up", "--nodes", "1", "--detach").code == 0
     assert run("down").code == 0

@@ -23,17 +23,20 @@ def test_start(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "hello from three processes\n", "")
 
 
+@pytest.mark.long
 def test_bank(tmp_path: Path) -> None:
     done = run("bank.py", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "ann 70 bob 30\nrefused: bob has 30, which is less than 31\ntotal 100\n"
 
 
+@pytest.mark.long
 def test_sqlite_bank(tmp_path: Path) -> None:
     done = run("sqlite_bank.py", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ann 70 bob 30 total 100\n", "")
 
 
+@pytest.mark.long
 def test_demo(tmp_path: Path) -> None:
     done = run("demo.py", "--phase-s", "0.5", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
@@ -62,6 +65,7 @@ def test_the_bank_is_testable_without_a_cluster(monkeypatch: pytest.MonkeyPatch)
     assert bank.total() == 10
 
 
+@pytest.mark.long
 def test_the_demonstration_can_fail(tmp_path: Path) -> None:
     """With a bank that loses every hundredth deposit, it must notice, say so and end with exit code 1."""
     for name in ("demo.py", "bank.py"):

@@ -8,10 +8,11 @@ from tests.cluster.leader_kills import run
 
 
 @pytest.mark.timeout(120)
-def test_five_leader_kills() -> None:
-    account = run(kills=5)
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.long)])
+def test_a_few_leader_kills(kills: int) -> None:
+    account = run(kills=kills)
     assert account.clean, account.as_dict()
-    assert account.acknowledged > 5 * 4 * 50
+    assert account.acknowledged > kills * 4 * 50
 
 
 @pytest.mark.nightly

@@ -8,6 +8,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from raftactors import Limits, LocalCluster
 from raftactors.client import Client
 from raftactors.cluster.rebuilding import rebuild_node
@@ -84,6 +86,7 @@ def await_equal_replicas(client: Client) -> None:
     raise AssertionError(f"the replicas never met: {documents}")
 
 
+@pytest.mark.long
 def test_every_deposit_once_through_kills(tmp_path: Path) -> None:
     progress = threading.Condition()
     with LocalCluster(3, f"{EXAMPLE}:SqliteBank", data_dir=tmp_path / "data", limits=OFTEN) as cluster:

@@ -206,6 +206,7 @@ def test_a_disk_that_refuses_is_told_of(make_cluster: MakeCluster, monkeypatch: 
     assert [path.name for path in (folder / "node-3").iterdir()] == ["data"]
 
 
+@pytest.mark.long
 def test_a_cluster_goes_on_after_a_rebuild_from_an_older_snapshot(tmp_path: Path) -> None:
     with LocalCluster(3, data_dir=tmp_path, timing=RaftTiming(tick_ms=20), limits=SMALL) as cluster:
         victim = cluster.wait_leader()
@@ -255,6 +256,7 @@ def test_a_node_that_lost_its_folder_does_not_start_before_it_is_rebuilt(tmp_pat
         assert client.kv.get("a") == "2"
 
 
+@pytest.mark.long
 def test_a_node_with_an_old_copy_does_not_start_before_it_is_rebuilt(tmp_path: Path) -> None:
     folder, copy = tmp_path / "data", tmp_path / "copy"
     for number in range(2):

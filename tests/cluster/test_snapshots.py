@@ -161,6 +161,7 @@ def run_beside_a_transfer(mebibytes: int) -> BesideTransfer:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mebibytes", [16, pytest.param(256, marks=[pytest.mark.nightly, pytest.mark.timeout(900)])])
 def test_heartbeats_do_not_wait_behind_a_transfer(mebibytes: int) -> None:
     found = run_beside_a_transfer(mebibytes)
@@ -174,6 +175,7 @@ def test_heartbeats_do_not_wait_behind_a_transfer(mebibytes: int) -> None:
     assert all(0 < ticks < QUICK.election_ticks for ticks in found.silence_ticks.values()), found.silence_ticks
 
 
+@pytest.mark.long
 def test_a_transfer_survives_the_death_of_either_side() -> None:
     slow = Limits(
         snapshot_entries=30, trailing_entries=1, snapshot_chunk_bytes=16_384, snapshot_bytes_per_second=1_500_000

@@ -63,9 +63,7 @@ def cut(lines: list[Json], number: int) -> list[Json]:
     """The trace up to and including one operation, which is a copy, with a header that fits."""
     body = [*lines[1 : number + 1], copy.deepcopy(lines[number + 1])]
     created = {line["op"]["id"] for line in body if line["op"]["op"] == "new" and line["out"]["err"] is None}
-    is_async = any(line["op"].get("config", {}).get("async_storage_writes") for line in body)
-    fitting = {"ops": len(body), "nodes": len(created), "async": is_async and lines[0]["async"]}
-    return [lines[0] | fitting, *body]
+    return [lines[0] | {"ops": len(body), "nodes": len(created)}, *body]
 
 
 def _parent(lines: list[Json], site: Site) -> tuple[Any, Step]:

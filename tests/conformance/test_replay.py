@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.compare import compare_outputs
-from tests.conformance.own_trace import record_trace
+from tests.conformance.own_trace import Recorder, record_trace
 from tests.conformance.planting import PLANTS, Site, cut, path_of, sites
 from tests.conformance.replay import main
 from tests.conformance.replaying import load_trace, replay
@@ -131,6 +131,19 @@ def test_changed_header_is_noticed(key: str) -> None:
     assert failure.difference.path == f"header.{key}"
 
 
+@pytest.mark.parametrize("said", [True, False])
+@pytest.mark.parametrize("used", [True, False])
+def test_header_only_hints_at_asynchronous_writes(said: bool, used: bool) -> None:
+    """Each node's own configuration decides, whatever the header says of all of them."""
+    recorder = Recorder()
+    recorder.create(1, async_storage_writes=used)
+    recorder.do("tick", 1, n=20)
+    recorder.settle()
+    header, *lines = recorder.lines()
+    failure = replay([header | {"async": said}, *lines])
+    assert failure is None, failure.describe()
+
+
 def test_unknown_header_key_is_noticed() -> None:
     lines = _own_lines()
     failure = replay([lines[0] | {"planted": 0}, *lines[1:]])
@@ -141,7 +154,7 @@ def test_unknown_header_key_is_noticed() -> None:
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_unknown_key_of_an_operation_is_noticed(name: str) -> None:
     line = {"n": 0, "op": {"op": name, "planted": 0}, "out": {"err": None}}
-    header = _own_lines()[0] | {"ops": 1, "nodes": 0, "async": False}
+    header = _own_lines()[0] | {"ops": 1, "nodes": 0}
     failure = replay([header, line])
     assert failure is not None
     assert failure.difference.path.startswith("op.")

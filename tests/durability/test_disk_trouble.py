@@ -24,6 +24,7 @@ def test_a_leader_whose_disk_stalls_hands_over_and_heals() -> None:
 
 @pytest.mark.timeout(120)
 @pytest.mark.usefixtures("preload_shim")
+@pytest.mark.long
 def test_a_leader_without_room_for_its_log_hands_over_and_heals() -> None:
     outcome = pretended_fills(1)
     assert outcome.clean, outcome.as_dict()

@@ -31,6 +31,14 @@ SAMPLE = [
 
 
 @pytest.mark.timeout(120)
+def test_a_sync_that_fails_and_a_write_that_comes_short() -> None:
+    outcome = run([sync_fails(3), short_write(7)])
+    assert outcome.clean, outcome.as_dict()
+    assert outcome.ends["sync fails: SYNC_FAILED"] == 1
+
+
+@pytest.mark.long
+@pytest.mark.timeout(120)
 def test_a_sample_of_faults() -> None:
     outcome = run(SAMPLE)
     assert outcome.clean, outcome.as_dict()
@@ -38,6 +46,7 @@ def test_a_sample_of_faults() -> None:
     assert outcome.oracle.acknowledgements > 0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_a_sample_of_faults_while_snapshots_are_taken() -> None:
     outcome = run([no_name(17), no_name(24), half_then_no_space(31), sync_fails(31)], snapshots=True)

@@ -15,8 +15,9 @@ pytestmark = pytest.mark.usefixtures("loop_disks")
 
 
 @pytest.mark.timeout(120)
-def test_two_power_cuts() -> None:
-    outcome = run(2)
+@pytest.mark.parametrize("cuts", [1, pytest.param(5, marks=pytest.mark.long)])
+def test_a_few_power_cuts(cuts: int) -> None:
+    outcome = run(cuts)
     assert outcome.clean, outcome.as_dict()
     assert outcome.account.acknowledged > 0
 

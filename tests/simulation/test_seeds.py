@@ -11,7 +11,8 @@ import pytest
 from raftactors.testing.simulation import simulate
 
 CHUNK = 25
-COMMIT_SEEDS = 200
+QUICK_SEEDS = 50
+LONG_SEEDS = 1_000
 NIGHTLY_SEEDS = int(os.environ.get("RAFTACTORS_SEEDS", "10000"))
 PROCESSES = min(4, os.cpu_count() or 1)
 
@@ -31,7 +32,14 @@ def chunks(first: int, last: int) -> list[range]:
     return [range(start, min(start + CHUNK, last + 1)) for start in range(first, last + 1, CHUNK)]
 
 
-@pytest.mark.parametrize("seeds", chunks(1, COMMIT_SEEDS), ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        pytest.param(seeds, marks=[] if seeds[-1] <= QUICK_SEEDS else [pytest.mark.long])
+        for seeds in chunks(1, LONG_SEEDS)
+    ],
+    ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}",
+)
 def test_every_promise_is_kept(seeds: range) -> None:
     assert broken(seeds) == []
 

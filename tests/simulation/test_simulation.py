@@ -38,6 +38,7 @@ def test_faults_can_be_switched_off() -> None:
         draw_plan(1, without=("gremlins",))
 
 
+@pytest.mark.long
 def test_every_fault_strikes_and_every_role_is_taken_in_a_few_seeds() -> None:
     struck: set[str] = set()
     for seed in range(1, 41):

@@ -15,13 +15,15 @@ def check(findings: Findings) -> None:
     assert sum(count for name, count in outcomes.items() if name.endswith("whole")) < sum(outcomes.values()) / 4
 
 
-def test_a_sample_of_all_damage_is_noticed() -> None:
-    findings = sweep_in_processes(every=25)
+@pytest.mark.parametrize(("every", "damaged"), [(500, 1_000), pytest.param(25, 20_000, marks=pytest.mark.long)])
+def test_a_sample_of_all_damage_is_noticed(every: int, damaged: int) -> None:
+    findings = sweep_in_processes(every=every)
     check(findings)
     assert not [name for name in findings.outcomes if name.endswith("cut off")]
-    assert sum(findings.outcomes.values()) > 20_000
+    assert sum(findings.outcomes.values()) > damaged
 
 
+@pytest.mark.long
 def test_a_sample_of_all_damage_behind_an_unfinished_append_is_noticed() -> None:
     findings = sweep_in_processes(every=100, acknowledged=False)
     check(findings)

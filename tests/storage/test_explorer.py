@@ -16,6 +16,7 @@ def check(findings: Findings, states: int) -> None:
     assert findings.torn > findings.states // 20
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_100_000_crash_states_recover() -> None:
     # More than are asked for: shares may meet the same state, of these numbers one in twenty does.

@@ -115,7 +115,7 @@ def damages(kind: str, rng: Random, used: int, length: int) -> list[tuple[int, b
     return [(offset, None) for offset in range(0, used, 512)]
 
 
-@pytest.mark.parametrize("kind", ["bit", "word", "sector"])
+@pytest.mark.parametrize("kind", [pytest.param("bit", marks=pytest.mark.long), "word", "sector"])
 def test_damage_is_detected_and_never_shortens_the_log(filled: Recovered, disk: MemoryFiles, kind: str) -> None:
     rng = Random(3)
     refused = 0
