@@ -22,3 +22,8 @@ class Ledger(Application):
     def part(self, writer: str, start: int, count: int) -> list[int]:
         """A part of a writer's numbers."""
         return self.numbers.get(writer, [])[start : start + count]
+
+    @query
+    def blank(self, size: int) -> bytes:
+        """So many zeros, for those who want large answers."""
+        return bytes(size)
