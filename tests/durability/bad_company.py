@@ -293,12 +293,13 @@ def main() -> int:
     verdict = outcome.verdict
     console.print(
         f"{verdict.acknowledged} writes acknowledged, {verdict.failed} failed, {verdict.lost} lost, {verdict.twice} "
-        f"executed twice; {verdict.reads} reads, {verdict.reads_wrong} wrong"
+        f"executed twice; {verdict.reads} reads, {verdict.reads_wrong} wrong",
+        soft_wrap=True,
     )
     console.print(", ".join(f"{done} {name.replace('_', ' ')}" for name, done in outcome.done.items()), end="; ")
     console.print(f"at most {outcome.idle_at_once} idle connections at once")
     for fault in outcome.faults():
-        console.print(f"FAULT: {fault}", markup=False)
+        console.print(f"FAULT: {fault}", markup=False, soft_wrap=True)
     return 1 if outcome.faults() else 0
 
 

@@ -62,7 +62,7 @@ class Watch(threading.Thread):
     """Samples the processes of all nodes of a cluster."""
 
     def __init__(self, cluster: LocalCluster) -> None:
-        super().__init__(name="watch")
+        super().__init__(name="watch", daemon=True)
         self.measured = {node_id: Measured() for node_id in cluster.nodes}
         self._cluster = cluster
         self._ending = threading.Event()
