@@ -178,9 +178,12 @@ class NodeConfig:
 
     `application` is `MODULE:CLASS`; `listen_*` default to the node's own member addresses; `import_paths` are put in
     front of `sys.path` before the application is imported. `parent_fd`, when not negative, is the read end of a pipe:
-    the node ends itself when the other end closes. `durability` is what `Durability.parse` reads. A data folder that
-    has not come to `incarnation_min` is refused, with 1 an empty one, with more an old copy: a node that has forgotten
-    its vote or what it acknowledged must not take part. The ready line tells the incarnation that a node serves with.
+    the node ends itself when the other end closes. `ready_fd`, when not negative, is the write end of another one, for
+    one line of JSON that says whether the node serves. Standard output and error are then its log; one with more than
+    `log_bytes_max` (1 KiB to 1 TiB) is put aside, and the one before goes. `durability` is what `Durability.parse`
+    reads. A data folder that has not come to `incarnation_min` is refused, with 1 an empty one, with more an old copy:
+    a node that has forgotten its vote or what it acknowledged must not take part. The ready line tells the incarnation
+    that a node serves with.
     """
 
     cluster_id: int
@@ -203,6 +206,8 @@ class NodeConfig:
     durability: str = "fsync"
     import_paths: tuple[str, ...] = ()
     parent_fd: int = -1
+    ready_fd: int = -1
+    log_bytes_max: int = 8 * 1024 * 1024
     incarnation_min: int = 0
 
     def __post_init__(self) -> None:
@@ -212,6 +217,7 @@ class NodeConfig:
         _within("watchdog_ms", self.watchdog_ms, 100, 600_000)
         _within("application_watchdog_ms", self.application_watchdog_ms, 100, 86_400_000)
         _within("drain_ms", self.drain_ms, 0, 600_000)
+        _within("log_bytes_max", self.log_bytes_max, 1024, 1024**4)
         _within("incarnation_min", self.incarnation_min, 0, 2**63 - 1)
         if self.log_level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise ConfigError(f"log_level is {self.log_level!r}; choose DEBUG, INFO, WARNING or ERROR")

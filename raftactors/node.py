@@ -1,7 +1,8 @@
 """One node process: reads its configuration, wires its actors, serves until it is told to stop.
 
-Started as `python -m raftactors.node CONFIG.json`. Prints one line of JSON on stdout when it serves. SIGTERM and SIGINT
-hand leadership over, drain and exit 0; when the pipe `parent_fd` closes the node ends itself with its own exit code.
+Started as `python -m raftactors.node CONFIG.json`. One line of JSON says that it serves: to the pipe `ready_fd` if the
+configuration names one, else on standard output. SIGTERM and SIGINT hand leadership over, drain and exit 0; when the
+pipe `parent_fd` closes the node ends itself with its own exit code.
 """
 
 from __future__ import annotations
@@ -9,12 +10,8 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
-import json
 import logging
 import os
-import selectors
-import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -52,6 +49,8 @@ from raftactors.core.storage import MemoryStorage
 from raftactors.core.types import Snapshot
 from raftactors.errors import ConfigError, ExitCode, RaftActorsError
 from raftactors.node_descriptors import within_descriptors
+from raftactors.node_output import NodeOutput, fill_standard_descriptors
+from raftactors.node_process import ParentLink, take_signals, wait_for_the_end
 from raftactors.storage import FileSystem, OpenedStorage, open_data_dir
 from raftactors.storage.opening import SNAPSHOT_FOLDER
 from raftactors.storage.scrubbing import scrub
@@ -85,6 +84,7 @@ class Node:
         """Open folder and sockets; `files` stands in for the real file system."""
         self.config = config
         application = load_application(config.application, config.import_paths)
+        fill_standard_descriptors()  # Before anything is opened: its module may have closed some.
         with contextlib.ExitStack() as undo:
             self._zmq = zmq.Context()
             undo.callback(self._zmq.destroy, linger=0)
@@ -311,41 +311,20 @@ class Node:
         self._zmq.destroy(linger=0)
 
 
-def _wait_for_the_end(parent_fd: int) -> ExitCode:
-    """Sleep until a stop signal (OK) or until the parent's end of the pipe closes (PARENT_DIED)."""
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    signal.set_wakeup_fd(writer.fileno())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    with selectors.DefaultSelector() as selector, reader, writer:
-        selector.register(reader, selectors.EVENT_READ)
-        if parent_fd >= 0:
-            selector.register(parent_fd, selectors.EVENT_READ)
-        ready = selector.select()
-        signal.set_wakeup_fd(-1)
-        return ExitCode.OK if any(key.fileobj is reader for key, _ in ready) else ExitCode.PARENT_DIED
-
-
-def run(config: NodeConfig) -> ExitCode:
+def run(config: NodeConfig, link: ParentLink, output: NodeOutput) -> ExitCode:
     """Serve until told to stop; returns the exit code. Raises what `Node` raises when it cannot start."""
     if sys.flags.optimize:
         raise ConfigError("python -O removes assertions that the node relies on; start it without -O")
-    faulthandler.enable()
+    faulthandler.enable(output.stream)
     sys.setswitchinterval(config.switch_interval_us / 1_000_000)
     node = Node(within_descriptors(config))
     # What start-up built lives as long as the process: the collector need not look at it again.
     gc.collect()
     gc.freeze()
     node.start()
-    ready = {
-        "event": "ready",
-        "node_id": config.node_id,
-        "pid": os.getpid(),
-        "incarnation": node.incarnation,
-    }
-    print(json.dumps(ready), flush=True)
-    code = _wait_for_the_end(config.parent_fd)
+    ready = {"event": "ready", "node_id": config.node_id, "pid": os.getpid(), "incarnation": node.incarnation}
+    link.report(ready, output.print_line)
+    code = wait_for_the_end(link.parent_fd, output.look_after)
     node.stop(drain=code is ExitCode.OK)
     return code
 
@@ -357,23 +336,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("raftactors: start a node with python -m raftactors.node CONFIG.json", file=sys.stderr)
         return ExitCode.USAGE
     try:
-        try:
-            text = Path(arguments[0]).read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"the node configuration {arguments[0]} cannot be read: {error.strerror}") from error
-        config = NodeConfig.from_json(text)
+        config = _read_config(Path(arguments[0]))
         if os.environ.get("PYTHONHASHSEED") != hash_seed(config.cluster_id):
             # The seed is read when the interpreter starts, so the process replaces itself once.
             os.environ["PYTHONHASHSEED"] = hash_seed(config.cluster_id)
             os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # our own program, our own arguments
-        writer = LogWriter(sys.stderr)
-        writer.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s node={config.node_id} %(name)s %(message)s"))
-        logging.basicConfig(level=config.log_level, handlers=[writer])
-        with contextlib.closing(writer):
-            return run(config)
+        link = ParentLink(config)
     except RaftActorsError as error:
         print(f"raftactors: {error}", file=sys.stderr)
         return error.exit_code
+    take_signals(is_supervised=link.is_supervised)
+    output = NodeOutput(log_bytes_max=config.log_bytes_max if link.is_supervised else 0)
+    output.look_after()
+    writer = LogWriter(output.stream)
+    writer.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s node={config.node_id} %(name)s %(message)s"))
+    logging.basicConfig(level=config.log_level, handlers=[writer])
+    try:
+        with contextlib.closing(writer):
+            return run(config, link, output)
+    except RaftActorsError as error:
+        link.report_failure(str(error), error.exit_code)
+        print(f"raftactors: {error}", file=output.stream, flush=True)
+        return error.exit_code
+    finally:
+        # Where the traceback of anything else is to go, whatever the application has made of it.
+        sys.stderr = output.stream
+
+
+def _read_config(path: Path) -> NodeConfig:
+    try:
+        return NodeConfig.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"the node configuration {path} cannot be read: {error.strerror}") from error
 
 
 if __name__ == "__main__":

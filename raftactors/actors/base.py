@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -81,5 +82,6 @@ def fail_stop(name: str, error: BaseException) -> NoReturn:
         code = ExitCode.ACTOR_FAILED
     text = "".join(traceback.format_exception(error))
     # Logging could block on a full pipe or a lock that the failed thread holds; one raw write cannot be waited on.
-    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"raftactors: {name} actor failed\n{text}".encode())
+    with contextlib.suppress(OSError, ValueError):  # A full disk, a closed stream: the process ends all the same.
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"raftactors: {name} actor failed\n{text}".encode())
     os._exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import sys
@@ -44,9 +45,11 @@ class _Watch:
 def end_hung_process(name: str) -> None:
     """Print where every thread stands and end the process; a half-alive node would mislead its peers."""
     stream = sys.__stderr__
-    if stream is not None:
-        os.write(stream.fileno(), f"raftactors: the {name} actor hangs; the process ends\n".encode())
-        faulthandler.dump_traceback(file=stream)
+    # A full disk or a closed stream must not keep the process from its end.
+    with contextlib.suppress(OSError, ValueError):
+        if stream is not None:
+            os.write(stream.fileno(), f"raftactors: the {name} actor hangs; the process ends\n".encode())
+            faulthandler.dump_traceback(file=stream)
     os._exit(ExitCode.ACTOR_HUNG)
 
 

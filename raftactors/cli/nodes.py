@@ -9,8 +9,7 @@ import typer
 
 from raftactors.cli.options import DEFAULT_DATA_DIR, AsJson, DataDir, NodeId
 from raftactors.cli.output import print_json
-from raftactors.cluster.control import ask
-from raftactors.cluster.manifest import load_running
+from raftactors.cluster.reaching import operate, stop_cluster
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +40,7 @@ def restart(node_id: NodeId, data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJs
 
 def down(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False) -> None:
     """Let all nodes drain and end; returns when none runs any more. The data stays."""
-    ask(load_running(data_dir).control_socket, "down")
+    stop_cluster(data_dir)
     if as_json:
         print_json({"state": "stopped"})
     else:
@@ -49,7 +48,7 @@ def down(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False) -> None:
 
 
 def _operate(operation: str, node_id: int, data_dir: Path, as_json: bool) -> None:
-    answer = cast("dict[str, Any]", ask(load_running(data_dir).control_socket, operation, node_id))
+    answer = cast("dict[str, Any]", operate(data_dir, operation, node_id))
     if as_json:
         print_json(answer)
     else:

@@ -9,8 +9,7 @@ from rich.console import Console
 
 from raftactors.cli.options import DEFAULT_DATA_DIR, AsJson, DataDir
 from raftactors.cli.output import print_json, status_lines, status_table, status_title
-from raftactors.cluster.control import ask
-from raftactors.cluster.manifest import load_running
+from raftactors.cluster.reaching import operate
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 def status(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False) -> None:
     """Show every node: process, role, term, indexes, CPU and memory."""
-    document = cast("dict[str, Any]", ask(load_running(data_dir).control_socket, "status"))
+    document = cast("dict[str, Any]", operate(data_dir, "status"))
     console = Console()
     if as_json:
         print_json(document)

@@ -32,7 +32,7 @@ _PLAIN_INTERVAL_MS = 10_000
 _REPORT_BYTES_MAX = 64 * 1024
 _GIVEN_BY_CLUSTER = frozenset(
     {"cluster_id", "node_id", "data_dir", "members", "application", "import_paths", "parent_fd", "timing", "limits"}
-    | {"listen_peer_address", "listen_client_address"}
+    | {"ready_fd", "listen_peer_address", "listen_client_address"}
 )
 
 
@@ -251,10 +251,15 @@ def _serve_in_background(cluster: LocalCluster, report_fd: int) -> None:
 
 
 def _interrupt_at_stop_signals() -> None:
-    """SIGTERM and SIGHUP stop a cluster like Ctrl-C."""
+    """SIGTERM and SIGHUP stop a cluster like Ctrl-C, also where this process has inherited them blocked.
+
+    SIGHUP and SIGINT stay ignored if they are: `nohup`, and `&` in a script, ask for that. SIGTERM always works.
+    """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, interrupt)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP, signal.SIGINT})

@@ -1,25 +1,23 @@
 """The supervisor's door for other processes: JSON lines over a Unix socket.
 
 Request `{"version": 1, "operation": NAME, "node": ID or null}`, reply `{"version": 1, "result": VALUE}` or
-`{"version": 1, "error": {"kind": CLASS, "text": TEXT, "exit_code": CODE}}`; one request a connection. The socket lies
-in a folder of mode 0700 under the temporary folder, because a socket's path may have no more than 107 bytes; the
-folder's mode is what keeps other users out.
+`{"version": 1, "error": {"kind": CLASS, "text": TEXT, "exit_code": CODE}}`; one request a connection.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
 import socket
-import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from raftactors import errors
+from raftactors.cluster.control_socket import ControlSocket, connect
+from raftactors.cluster.forking import let_go_after_fork
 from raftactors.errors import ClusterUnreachableError, ConfigError, ExitCode, RaftActorsError
 
 VERSION = 1
@@ -27,7 +25,12 @@ Handler = Callable[[str, int | None], object]
 _REQUEST_BYTES_MAX = 4096
 _REPLY_BYTES_MAX = 4 * 1024 * 1024
 _REQUEST_TIMEOUT_S = 5.0
-_PATH_BYTES_MAX = 107
+_LOOK_S = 1.0
+"""Between two looks whether the socket is still where others look for it."""
+
+_REMAKE_WAIT_S = 3.0
+"""How long a request waits for a socket that the supervisor has to make again."""
+_CONNECT_POLL_S = 0.05
 _PLAIN_ERRORS: frozenset[type[RaftActorsError]] = frozenset(
     {
         errors.AddressInUseError,
@@ -42,43 +45,58 @@ _PLAIN_ERRORS: frozenset[type[RaftActorsError]] = frozenset(
 """Errors that are made from their text alone; others come back as their common base."""
 
 
+class NoControlError(ClusterUnreachableError):
+    """Nobody listens at the control socket."""
+
+
 class ControlServer:
     """Answers one connection after the other in a thread; the handler runs in that thread.
 
-    An operation for which `closes_after` answers True is the last one: the door closes once its reply is out.
+    The socket stands in `folder`; one that is removed is made again. An operation for which `closes_after` answers True
+    is the last one: the door closes once its reply is out.
     """
 
-    def __init__(self, handler: Handler, *, closes_after: Callable[[str], bool] = lambda operation: False) -> None:
+    def __init__(
+        self, handler: Handler, folder: Path, *, closes_after: Callable[[str], bool] = lambda operation: False
+    ) -> None:
         self._handler = handler
         self._closes_after = closes_after
-        self._folder = _short_folder()
-        self.path = str(self._folder / "control")
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(self.path)
-        self._listener.listen(16)
+        self._socket = ControlSocket(folder, timeout_s=_LOOK_S)
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="raftactors-control", daemon=True)
+        let_go_after_fork(self)
         self._thread.start()
+
+    @property
+    def path(self) -> str:
+        """Where others connect to."""
+        return self._socket.path
 
     def close(self) -> None:
         """Stop answering and remove the socket. May be called twice, and from the handler."""
-        if not self._is_closed:
-            self._is_closed = True
-            # Wakes `accept`, which closing the descriptor alone would not do.
-            self._listener.shutdown(socket.SHUT_RDWR)
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._is_closed = True
+        self._socket.remove()
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
+    def let_go(self) -> None:
+        """In a forked copy: the door is the original's, and there is no thread."""
+        self._is_closed = True
+        self._socket.listener.close()
+
     def _run(self) -> None:
-        with self._listener:
-            while not self._is_closed:
-                try:
-                    connection, _ = self._listener.accept()
-                except OSError:
-                    return
+        while not self._is_closed:
+            try:
+                connection, _ = self._socket.listener.accept()
+            except TimeoutError:
+                self._socket.keep()
+            except OSError:
+                if not self._is_closed:  # For example without a descriptor to spare; there may be one later.
+                    time.sleep(_LOOK_S)
+            else:
                 with connection:
                     self._serve(connection)
+        self._socket.listener.close()
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(_REQUEST_TIMEOUT_S)
@@ -102,13 +120,13 @@ class ControlServer:
 def ask(path: str, operation: str, node_id: int | None = None, *, timeout_ms: int = 60_000) -> object:
     """Send one request to the supervisor listening at `path` and return its result.
 
-    Raises the error of the supervisor by its class, or ClusterUnreachableError if nobody answers in time.
+    Raises the error of the supervisor by its class, NoControlError if nobody listens there for some seconds, or
+    ClusterUnreachableError if nobody answers in time.
     """
     request = json.dumps({"version": VERSION, "operation": operation, "node": node_id}).encode() + b"\n"
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        with _connect(path) as connection:
             connection.settimeout(timeout_ms / 1000)
-            connection.connect(path)
             connection.sendall(request)
             reply = json.loads(_read_line(connection, _REPLY_BYTES_MAX))
     except (OSError, ValueError) as error:
@@ -120,6 +138,20 @@ def ask(path: str, operation: str, node_id: int | None = None, *, timeout_ms: in
     if "error" in reply:
         raise _rebuild_error(reply["error"])
     return reply.get("result")
+
+
+def _connect(path: str) -> socket.socket:
+    deadline_s = time.monotonic() + _REMAKE_WAIT_S
+    while True:
+        try:
+            return connect(path)
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            if time.monotonic() > deadline_s:
+                raise NoControlError(
+                    f"the supervisor of the cluster does not answer at {path} ({error.strerror}); "
+                    "`raftactors down` ends it"
+                ) from error
+            time.sleep(_CONNECT_POLL_S)
 
 
 def _parse_request(line: bytes) -> tuple[str, int | None]:
@@ -152,12 +184,3 @@ def _rebuild_error(document: dict[str, Any]) -> RaftActorsError:
     with contextlib.suppress(ValueError, TypeError):
         error.exit_code = ExitCode(document["exit_code"])
     return error
-
-
-def _short_folder() -> Path:
-    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp")):  # noqa: S108 - the folder inside has mode 0700
-        folder = Path(tempfile.mkdtemp(prefix="raftactors-", dir=parent))
-        if len(os.fsencode(folder / "control")) <= _PATH_BYTES_MAX:
-            return folder
-        folder.rmdir()
-    raise ConfigError("no temporary folder has a path short enough for a Unix socket; set TMPDIR to a shorter one")

@@ -1,27 +1,33 @@
 """A cluster's data folder: one process holds it, one cluster lives in it.
 
 DIR/cluster.json, cluster.lock     what it holds and who runs it
+DIR/control/socket                 where its supervisor hears other commands, while it runs
 DIR/node-1/config.json, log, data/ what the first node is told, what it says, what it keeps; and so on
 """
 
 from __future__ import annotations
 
-import contextlib
+import os
 import secrets
 import shutil
+import signal
 import tempfile
+import time
 from pathlib import Path
 
 import psutil
 
 from raftactors.cluster.application import ApplicationReference
+from raftactors.cluster.control_socket import FOLDER_NAME, remove_socket
 from raftactors.cluster.manifest import FILE_NAME, FolderLock, Manifest, load_manifest
-from raftactors.cluster.node_folder import node_folder
+from raftactors.cluster.node_folder import CONFIG_NAME, node_folder
+from raftactors.cluster.process_record import ProcessRecord
 from raftactors.config import Member
 from raftactors.errors import ForeignDataError, StorageError
 
 _OWN_END_S = 5.0
 """How long nodes of a supervisor that was killed may take to notice and end themselves."""
+_END_POLL_S = 0.02
 
 
 class ClusterFolder:
@@ -40,7 +46,7 @@ class ClusterFolder:
         try:
             found = load_manifest(self.path)
             if found is not None:
-                _end_leftovers(found)
+                end_leftovers(self.path, found)
             if found is not None and found.has_served:
                 self._compare(found, nodes)
             else:
@@ -99,7 +105,7 @@ class ClusterFolder:
             )
 
 
-_OURS = frozenset({"cluster.lock", "cluster.tmp", "supervisor.log"})
+_OURS = frozenset({"cluster.lock", "cluster.tmp", "supervisor.log", FOLDER_NAME})
 
 
 def _make(path: Path) -> None:
@@ -111,16 +117,29 @@ def _make(path: Path) -> None:
         raise StorageError(f"{path} cannot be made: {error.strerror}; choose another data folder") from error
 
 
-def _end_leftovers(found: Manifest) -> None:
-    """See off nodes of a supervisor that died, which end themselves or are killed, and remove its socket."""
-    alive = [process for process in (record.find() for record in found.processes) if process is not None]
-    _, stubborn = psutil.wait_procs(alive, timeout=_OWN_END_S)
-    for process in stubborn:
-        process.kill()
-    psutil.wait_procs(stubborn, timeout=_OWN_END_S)
-    socket = Path(found.control_socket)
-    # The name comes from a file, so only what can be nothing but a left socket is touched.
-    if found.control_socket and socket.is_socket():
-        with contextlib.suppress(OSError):
-            socket.unlink()
-            socket.parent.rmdir()
+def end_leftovers(folder: Path, found: Manifest) -> int:
+    """See off nodes of a supervisor that died, which end themselves or are killed, and remove its socket.
+
+    Returns how many there were. The caller holds the folder.
+    """
+    alive = [record for record in found.processes if _runs_in(record, node_folder(folder, record.node_id))]
+    deadline_s = time.monotonic() + _OWN_END_S
+    while any(record.find() for record in alive) and time.monotonic() < deadline_s:
+        time.sleep(_END_POLL_S)
+    for record in alive:
+        record.end(signal.SIGKILL, int(_OWN_END_S * 1000))
+    if found.control_socket and Path(found.control_socket).parent.parent in {folder, Path(tempfile.gettempdir())}:
+        remove_socket(found.control_socket)
+    return len(alive)
+
+
+def _runs_in(record: ProcessRecord, home: Path) -> bool:
+    """Whether it is a node of this very folder: a copy of a folder names the nodes of the original."""
+    process = record.find()
+    if process is None:
+        return False
+    try:
+        # An application may have gone elsewhere, and the folder may have been moved; hardly both.
+        return os.path.samefile(f"/proc/{record.pid}/cwd", home) or str(home / CONFIG_NAME) in process.cmdline()
+    except (OSError, psutil.Error):
+        return False

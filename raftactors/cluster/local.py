@@ -13,17 +13,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import psutil
-
 from raftactors.client import Client
 from raftactors.cluster.application import refer_to
 from raftactors.cluster.control import ControlServer
+from raftactors.cluster.descriptors import require_descriptors
 from raftactors.cluster.folder import ClusterFolder
-from raftactors.cluster.manifest import Manifest, ProcessRecord
-from raftactors.cluster.node_folder import CONFIG_NAME, least_incarnation, write_config
+from raftactors.cluster.forking import ForkGuard
+from raftactors.cluster.manifest import Manifest
+from raftactors.cluster.node_folder import CONFIG_NAME, least_incarnation
 from raftactors.cluster.ports import HeldPort, hold_port
 from raftactors.cluster.probe import StatusProbe
 from raftactors.cluster.process import NODE_COMMAND, NODE_MARK, NodeProcess, NodeStartError, Usage
+from raftactors.cluster.process_record import ProcessRecord
 from raftactors.cluster.supervisor import BackOff, NodeState, Supervisor
 from raftactors.config import Limits, Member, NodeConfig, RaftTiming
 from raftactors.errors import ClusterUnreachableError, ConfigError
@@ -47,7 +48,8 @@ class LocalCluster:
     majority; status tells which and why, `raftactors rebuild` makes them anew.
 
     Nodes that die on their own are started again with an exponential back-off; nodes that were killed by `kill` stay
-    dead until `restart`. When this process ends, however it ends, the nodes end themselves.
+    dead until `restart`. When this process ends, however it ends, the nodes end themselves. The cluster belongs to the
+    process that started it: in a forked copy every method raises RaftActorsError, and leaving the block does nothing.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class LocalCluster:
         }
         self._node_configs(Path("/"), 1, _example_members(nodes))
         self._stopping = threading.Lock()
+        self._fork = ForkGuard()
         self._resources = ExitStack()
         self._clients: weakref.WeakSet[Client] = weakref.WeakSet()
         self._control: ControlServer | None = None
@@ -107,7 +110,10 @@ class LocalCluster:
                 'put the start of the cluster under `if __name__ == "__main__":`'
             )
         if self._is_running:
+            self._fork.refuse_copy()
             raise ConfigError("the cluster runs already; stop it first")
+        self._fork = ForkGuard()
+        require_descriptors(self._count)
         self._folder = ClusterFolder(self._data_dir, nodes=self._count, application=self._application)
         self._resources = ExitStack()
         try:
@@ -122,6 +128,7 @@ class LocalCluster:
 
     def stop(self) -> None:
         """Let the nodes hand over, drain and end; release ports and folder. May be called twice."""
+        self._fork.refuse_copy()
         self._stop(remove=True)
 
     def __enter__(self) -> Self:
@@ -130,6 +137,8 @@ class LocalCluster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._fork.is_copy:
+            return
         if error is not None:
             error.add_note(f"the cluster's data and logs are kept in {self._folder.path}")
         self._stop(remove=error is None)
@@ -147,10 +156,9 @@ class LocalCluster:
             path.mkdir(mode=0o700, exist_ok=True)
             least = least_incarnation(path) if folder.has_served else 0
             self._configs[config.node_id] = dataclasses.replace(config, incarnation_min=least)
-            write_config(path, self._configs[config.node_id])
-            self.nodes[config.node_id] = NodeProcess(
-                config.node_id, path / CONFIG_NAME, path / "log", command=self._command
-            )
+            process = NodeProcess(config.node_id, path / CONFIG_NAME, path / "log", command=self._command)
+            process.configure(self._configs[config.node_id])
+            self.nodes[config.node_id] = process
         self._supervisor = Supervisor(
             self.nodes,
             back_off=self._back_off,
@@ -165,8 +173,8 @@ class LocalCluster:
         self._probe = StatusProbe(self._manifest.client_addresses, folder.cluster_id)
         resources.callback(self._probe.close)
         self._supervisor.start()
-        self._control = ControlServer(self._operate, closes_after=lambda operation: operation == "down")
-        me = ProcessRecord(node_id=0, pid=os.getpid(), created_s=psutil.Process().create_time())
+        self._control = ControlServer(self._operate, folder.path, closes_after=lambda operation: operation == "down")
+        me = ProcessRecord.of(os.getpid(), node_id=0)
         self._save(has_served=True, supervisor=me, control_socket=self._control.path)
         self._note_incarnations()
 
@@ -208,6 +216,7 @@ class LocalCluster:
 
     def client(self, **options: Any) -> Client:
         """A new client of this cluster; `options` go to Client. It is closed with the cluster at the latest."""
+        self._fork.refuse_copy()
         client = Client(list(self.addresses.values()), cluster_id=self.cluster_id, **options)
         self._clients.add(client)
         return client
@@ -216,6 +225,7 @@ class LocalCluster:
 
     def node_statuses(self) -> dict[int, dict[str, Any]]:
         """The status documents of the nodes that run and answer in time, by node id."""
+        self._fork.refuse_copy()
         return self._probe.ask([n for n in self.nodes if self._supervisor.state(n) is NodeState.RUNNING])
 
     def status(self) -> dict[str, Any]:
@@ -231,6 +241,7 @@ class LocalCluster:
 
     def usage(self) -> dict[int, Usage]:
         """CPU and memory of each node's process."""
+        self._fork.refuse_copy()
         return {node_id: process.usage() for node_id, process in self.nodes.items()}
 
     def leader(self) -> int:
@@ -249,19 +260,23 @@ class LocalCluster:
 
     def kill(self, node_id: int) -> None:
         """End a node with SIGKILL; it stays dead until `restart`."""
-        self._supervisor.kill(node_id)
+        self._own().kill(node_id)
 
     def pause(self, node_id: int) -> None:
         """Stop a node's process where it stands (SIGSTOP)."""
-        self._supervisor.pause(node_id)
+        self._own().pause(node_id)
 
     def resume(self, node_id: int) -> None:
         """Let a paused node go on (SIGCONT)."""
-        self._supervisor.resume(node_id)
+        self._own().resume(node_id)
 
     def restart(self, node_id: int) -> None:
         """Start a node again, ending it in order first if it runs; returns when it serves."""
-        self._supervisor.restart(node_id)
+        self._own().restart(node_id)
+
+    def _own(self) -> Supervisor:
+        self._fork.refuse_copy()
+        return self._supervisor
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -331,9 +346,7 @@ class LocalCluster:
         self._note_incarnations()
         self._save(
             processes=tuple(
-                ProcessRecord(node_id=process.node_id, pid=process.pid, created_s=process.created_s)
-                for process in self.nodes.values()
-                if process.is_alive
+                process.record for process in self.nodes.values() if process.is_alive and process.record is not None
             )
         )
 
@@ -344,7 +357,7 @@ class LocalCluster:
                 if self.nodes[node_id].incarnation > config.incarnation_min:
                     noted = dataclasses.replace(config, incarnation_min=self.nodes[node_id].incarnation)
                     self._configs[node_id] = noted
-                    write_config(self._folder.node_path(node_id), noted)
+                    self.nodes[node_id].configure(noted)
 
     def _save(self, **changes: Any) -> None:
         with self._manifest_lock:

@@ -10,33 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from raftactors.cluster.forking import close_inherited, let_go_after_fork
+from raftactors.cluster.process_record import ProcessRecord
 from raftactors.config import Member
 from raftactors.errors import ClusterUnreachableError, DataLockedError, ForeignDataError, StorageError
 
 FILE_NAME = "cluster.json"
-FORMAT = 1
+FORMAT = 2
+_READABLE_FORMATS = frozenset({1, 2})
+"""Format 1 named processes by the wall clock."""
+
+_LOCK_NAME = "cluster.lock"
+_PID_BYTES = 32
 _BYTES_MAX = 1024 * 1024
-_CREATED_TOLERANCE_S = 0.05
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessRecord:
-    """A process named beyond the reuse of its pid: `created_s` is its start in seconds since the epoch."""
-
-    node_id: int
-    pid: int
-    created_s: float
-
-    def find(self) -> psutil.Process | None:
-        """The very process, if it still lives."""
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.created_s) < _CREATED_TOLERANCE_S
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.Error:
-            return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +74,7 @@ def load_manifest(folder: Path) -> Manifest | None:
         if path.stat().st_size > _BYTES_MAX:
             raise ForeignDataError(f"{path} is too large for a raftactors manifest; choose another data folder")
         document = json.loads(path.read_text(encoding="utf-8"))
-        if document["format"] != FORMAT:
+        if document["format"] not in _READABLE_FORMATS:
             raise ForeignDataError(
                 f"{path} has format {document['format']!r}, this version reads {FORMAT}; choose another data folder"
             )
@@ -108,11 +94,51 @@ def load_running(folder: Path) -> Manifest:
         raise ClusterUnreachableError(
             f"no cluster in {folder}; start one with `raftactors up --data-dir {folder}` or name its --data-dir"
         )
-    if manifest.supervisor is None or manifest.supervisor.find() is None:
-        raise ClusterUnreachableError(
-            f"the cluster in {folder} does not run; start it with `raftactors up --data-dir {folder}`"
-        )
+    supervisor = manifest.supervisor
+    if supervisor is None or supervisor.find() is None or not _has_open(supervisor.pid, folder / _LOCK_NAME):
+        raise ClusterUnreachableError(_why_not_running(manifest, folder))
     return manifest
+
+
+def _why_not_running(manifest: Manifest, folder: Path) -> str:
+    holder = _holder(folder)
+    if holder and _has_open(holder, folder / _LOCK_NAME):
+        return (
+            f"process {holder} is about to start, stop or rebuild the cluster in {folder}, or belongs to an older "
+            f"raftactors; wait and try again, or end it with `kill {holder}`"
+        )
+    nodes = [record for record in manifest.processes if record.find() is not None]
+    if nodes and manifest.supervisor is not None and manifest.supervisor.find() is None:
+        names = ", ".join(f"node {record.node_id} (process {record.pid})" for record in nodes)
+        return (
+            f"the process that ran the cluster in {folder} is gone, and {names} will end soon; "
+            f"`raftactors down --data-dir {folder}` ends them now"
+        )
+    return f"the cluster in {folder} does not run; start it with `raftactors up --data-dir {folder}`"
+
+
+def _holder(folder: Path) -> int:
+    """Who wrote itself into the lock last, 0 if nobody did."""
+    try:
+        text = (folder / _LOCK_NAME).read_bytes()[:_PID_BYTES].strip()
+    except OSError:
+        return 0
+    return int(text) if text.isdigit() else 0
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    """Whether a process has this very file open; who runs the folder that this one was copied from has another one."""
+    try:
+        wanted = path.stat()
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                if os.path.samestat(os.stat(f"/proc/{pid}/fd/{name}"), wanted):
+                    return True
+            except OSError:
+                continue  # Closed meanwhile, or a file that is out of reach.
+    except OSError:
+        pass
+    return False
 
 
 class FolderLock:
@@ -120,12 +146,12 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         """Lock the folder, which must exist. Raises DataLockedError if another process holds it."""
-        path = folder / "cluster.lock"
+        path = folder / _LOCK_NAME
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip()
+            holder = os.pread(self._descriptor, _PID_BYTES, 0).decode(errors="replace").strip()
             os.close(self._descriptor)
             raise DataLockedError(
                 f"process {holder or 'unknown'} runs a cluster in {folder}; "
@@ -133,12 +159,18 @@ class FolderLock:
             ) from error
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        let_go_after_fork(self)
 
     def release(self) -> None:
         """Let go of the folder. May be called twice."""
         if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            # Closing alone would not do while a copy of the descriptor exists elsewhere.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self._descriptor = close_inherited(self._descriptor)
+
+    def let_go(self) -> None:
+        """In a forked copy: close the descriptor; the original keeps the lock."""
+        self._descriptor = close_inherited(self._descriptor)
 
 
 def _build(document: dict[str, Any]) -> Manifest:
@@ -148,7 +180,8 @@ def _build(document: dict[str, Any]) -> Manifest:
             **document,
             "import_paths": tuple(document["import_paths"]),
             "members": tuple(Member(**member) for member in document["members"]),
-            "processes": tuple(ProcessRecord(**record) for record in document["processes"]),
-            "supervisor": None if supervisor is None else ProcessRecord(**supervisor),
+            "processes": tuple(ProcessRecord.parse(record) for record in document["processes"]),
+            "supervisor": None if supervisor is None else ProcessRecord.parse(supervisor),
+            "format": FORMAT,
         }
     )

@@ -13,12 +13,13 @@ import errno
 import socket
 from dataclasses import dataclass
 
+from raftactors.cluster.forking import let_go_after_fork
 from raftactors.errors import AddressInUseError, ConfigError
 
 LOOPBACK = "127.0.0.1"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class HeldPort:
     """A bound, silent socket; its port is kept until `close`."""
 
@@ -34,6 +35,8 @@ class HeldPort:
     def close(self) -> None:
         """Give the port back. May be called twice."""
         self._socket.close()
+
+    let_go = close
 
 
 def hold_port(port: int = 0, *, host: str = LOOPBACK) -> HeldPort:
@@ -54,4 +57,6 @@ def hold_port(port: int = 0, *, host: str = LOOPBACK) -> HeldPort:
         if error.errno == errno.EACCES:
             raise ConfigError(f"{host}:{port} needs privileges; choose a port above 1023") from error
         raise
-    return HeldPort(holder, host, holder.getsockname()[1])
+    held = HeldPort(holder, host, holder.getsockname()[1])
+    let_go_after_fork(held)
+    return held

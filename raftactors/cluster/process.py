@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import select
 import selectors
 import signal
 import subprocess
 import sys
 import threading
 import time
-import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
-from raftactors.config import hash_seed
+from raftactors.cluster.forking import close_inherited, let_go_after_fork
+from raftactors.cluster.node_folder import write_config
+from raftactors.cluster.pipes import NodePipes, Report
+from raftactors.cluster.process_record import ProcessRecord
+from raftactors.config import NodeConfig, hash_seed
 from raftactors.errors import (
     AddressInUseError,
     ApplicationUnknownError,
@@ -37,8 +40,9 @@ NODE_COMMAND = (sys.executable, "-P", "-m", "raftactors.node")
 NODE_MARK = "RAFTACTORS_NODE_ID"
 """Environment variable of every node process, so that a program which a node imports starts no cluster of its own."""
 
-LOG_BYTES_MAX = 8 * 1024 * 1024
-_LINE_BYTES_MAX = 64 * 1024
+_OUTPUT_ENCODING = "utf-8:backslashreplace"
+"""PYTHONIOENCODING of a node: what its application prints must fail nowhere, and least of all on one replica alone."""
+
 _LOG_TAIL_BYTES = 4096
 _LOG_TAIL_LINES = 5
 _STOP_TIMEOUT_S = 1.0
@@ -55,41 +59,9 @@ _ERRORS: dict[int, type[RaftActorsError]] = {
     ExitCode.DATA_LOST: DataLostError,
 }
 
-_lifelines: weakref.WeakSet[Lifeline] = weakref.WeakSet()
-
 
 class NodeStartError(RaftActorsError):
     """A node process ended or stayed silent before it served; the text says why, as far as its log tells."""
-
-
-class Lifeline:
-    """A pipe whose closing ends the node that holds the other end, however this process dies."""
-
-    def __init__(self) -> None:
-        self.read_fd, self._write_fd = os.pipe()
-        _lifelines.add(self)
-
-    def close_read(self) -> None:
-        """The node has inherited its end."""
-        if self.read_fd >= 0:
-            os.close(self.read_fd)
-            self.read_fd = -1
-
-    def close(self) -> None:
-        """Let go: the node ends itself. May be called twice."""
-        self.close_read()
-        if self._write_fd >= 0:
-            os.close(self._write_fd)
-            self._write_fd = -1
-
-
-def _close_inherited_lifelines() -> None:
-    """A forked copy of this process must not keep nodes alive when the original dies."""
-    for lifeline in list(_lifelines):
-        lifeline.close()
-
-
-os.register_at_fork(after_in_child=_close_inherited_lifelines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,11 +90,14 @@ class NodeProcess:
         self._command = command
         self._lock = threading.RLock()
         self._child: subprocess.Popen[bytes] | None = None
+        self._exit_code: int | None = None
+        self._record: ProcessRecord | None = None
         self._process: psutil.Process | None = None
-        self._lifeline: Lifeline | None = None
+        self._pipes: NodePipes | None = None
+        self._report: Report | None = None
         self._exit_fd = -1
-        self._partial_line = b""
         self._log_start = 0
+        let_go_after_fork(self)
 
     @property
     def pid(self) -> int:
@@ -132,93 +107,82 @@ class NodeProcess:
     @property
     def is_alive(self) -> bool:
         """Whether the process exists and has not ended."""
-        return self._child is not None and self._child.poll() is None
+        with self._lock:
+            child = self._child
+            if child is None or child.returncode is not None:
+                return False
+            try:
+                os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                is_known = True
+            except ChildProcessError:
+                # It has ended, and its exit code is gone: this program ignores SIGCHLD, or waits for any child itself.
+                is_known = False
+            code = child.poll()
+            self._exit_code = code if is_known else None
+            return code is None
 
     @property
     def exit_code(self) -> int | None:
-        """Exit code of the last process (minus the signal's number if one ended it), None while it runs."""
-        return None if self._child is None else self._child.poll()
+        """Exit code of the last process (minus the signal's number if one ended it), None while it runs.
+
+        None also if somebody else took the code from the kernel and the node had not told it.
+        """
+        if self.is_alive or self._child is None:
+            return None
+        if self._exit_code is None and self._report is not None and not self._report.is_ready:
+            return self._report.exit_code
+        return self._exit_code
 
     @property
-    def created_s(self) -> float:
-        """Start time in seconds since the epoch: together with the pid it names the process beyond pid reuse."""
-        return 0.0 if self._process is None else self._process.create_time()
+    def record(self) -> ProcessRecord | None:
+        """What names the process for others, beyond the reuse of its pid; None before the first start."""
+        return self._record
 
     @property
-    def stdout_fd(self) -> int:
-        """What `pump` reads; -1 when nothing more comes."""
-        child = self._child
-        return -1 if child is None or child.stdout is None or child.stdout.closed else child.stdout.fileno()
+    def report_fd(self) -> int:
+        """What `take_report` reads; -1 when nothing more comes."""
+        pipes = self._pipes
+        return -1 if pipes is None or pipes.is_over else pipes.report_fd
 
     @property
     def exit_fd(self) -> int:
         """A descriptor that becomes readable when the process has ended (pidfd); -1 before the first start."""
         return self._exit_fd
 
-    def start(self) -> None:
-        """Spawn the process. Its standard error goes to `log_path`. Raises RaftActorsError if it runs already.
+    def configure(self, config: NodeConfig) -> None:
+        """Write what the node is told, at this start, which may be under way, or at the next one."""
+        with self._lock:
+            ends = (-1, -1) if self._pipes is None else self._pipes.child_ends
+            write_config(self.config_path.parent, replace(config, parent_fd=ends[0], ready_fd=ends[1]))
 
-        The configuration file must name `parent_fd` as -1; the real descriptor is put in here.
+    def start(self) -> None:
+        """Spawn the process, with its output in `log_path`. Raises RaftActorsError if it runs already.
+
+        The pipes to this process are put into the configuration file, which is the caller's otherwise. Raises OSError
+        if the system refuses.
         """
         with self._lock:
             if self.is_alive:
                 raise RaftActorsError(f"node {self.node_id} runs already as process {self.pid}")
             self._release()
-            self._trim_log()
-            self._lifeline = lifeline = Lifeline()
-            document = json.loads(self.config_path.read_text())
-            document["parent_fd"] = lifeline.read_fd
-            self.config_path.write_text(json.dumps(document, indent=2, sort_keys=True))
-            with self.log_path.open("ab") as log:
-                self._log_start = log.tell()
-                child = subprocess.Popen(
-                    [*self._command, str(self.config_path)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    cwd=self.config_path.parent,
-                    env={
-                        **os.environ,
-                        NODE_MARK: str(self.node_id),
-                        "PYTHONHASHSEED": hash_seed(document["cluster_id"]),
-                    },
-                    pass_fds=(lifeline.read_fd,),
-                    # A group of its own: Ctrl-C on the terminal reaches us, and we end the node in order.
-                    process_group=0,
-                )
-            lifeline.close_read()
-            # Before anybody can reap the child, so that the number still means this process.
-            self._exit_fd = os.pidfd_open(child.pid)
-            self._process = psutil.Process(child.pid)
-            self._process.cpu_percent()
-            self._partial_line = b""
-            self.is_ready = self.is_paused = False
-            self._child = child
-            os.set_blocking(self.stdout_fd, False)
-
-    def pump(self) -> bool:
-        """Take what the process has written to standard output; False when the stream has ended.
-
-        The ready line sets `is_ready`; everything else (an application may print) goes to the log.
-        """
-        with self._lock:
-            fd = self.stdout_fd
-            if fd < 0:
-                return False
+            self._pipes = NodePipes()
             try:
-                chunk = os.read(fd, _LINE_BYTES_MAX)
-            except BlockingIOError:
-                return True
-            if self.is_ready:
-                self._log(chunk)
-                return bool(chunk)
-            *lines, self._partial_line = (self._partial_line + chunk).split(b"\n")
-            if len(self._partial_line) > _LINE_BYTES_MAX or not chunk:
-                lines, self._partial_line = [*lines, self._partial_line], b""
-            for line in lines:
-                if self.is_ready or not self._take_ready(line):
-                    self._log(line + b"\n" if line else b"")
-            return bool(chunk)
+                self._spawn(self._pipes)
+            except BaseException:
+                self._release()
+                raise
+
+    def take_report(self) -> bool:
+        """Take what the node reports about its start, without waiting; False when nothing more comes."""
+        with self._lock:
+            if self._pipes is None:
+                return False
+            report = self._pipes.read_report(self.node_id)
+            if report is not None:
+                self._report = report
+                self.is_ready = report.is_ready
+                self.incarnation = report.incarnation or self.incarnation
+            return not self._pipes.is_over
 
     def wait_ready(self, timeout_ms: int) -> None:
         """Wait until the node serves; for a process that no Supervisor watches.
@@ -227,15 +191,15 @@ class NodeProcess:
         """
         deadline = time.monotonic() + timeout_ms / 1000
         with selectors.DefaultSelector() as selector:
-            selector.register(self.stdout_fd, selectors.EVENT_READ)
+            selector.register(report_fd := self.report_fd, selectors.EVENT_READ)
             selector.register(self.exit_fd, selectors.EVENT_READ)
             while not self.is_ready:
                 ready = {key.fd for key, _ in selector.select(max(deadline - time.monotonic(), 0))}
                 if not ready:
                     raise self.silence_error(timeout_ms)
                 ended = self.exit_fd in ready
-                if not self.pump() and not ended:
-                    selector.unregister(self.stdout_fd)
+                if not self.take_report() and report_fd in selector.get_map():
+                    selector.unregister(report_fd)
                 if ended and not self.is_ready:
                     self._child_wait(1000)
                     raise self.start_error()
@@ -256,11 +220,10 @@ class NodeProcess:
         return self.await_end(timeout_ms)
 
     def await_end(self, timeout_ms: int) -> int:
-        """Wait for a process that was asked to end; SIGKILL after `timeout_ms`. Returns the exit code."""
-        if self._child_wait(timeout_ms) is None:
+        """Wait for a process that was asked to end; SIGKILL after `timeout_ms`. Returns the exit code, 0 if unknown."""
+        if not self._child_wait(timeout_ms):
             self.kill()
-        code = self.exit_code
-        return 0 if code is None else code
+        return self.exit_code or 0
 
     def pause(self) -> None:
         """Stop the process where it stands (SIGSTOP); returns when it does. Raises RaftActorsError if it does not run.
@@ -293,10 +256,14 @@ class NodeProcess:
 
     def exit_text(self) -> str:
         """Why the process ended, in one line: meaning of the exit code and the last of its log."""
+        if self._child is None:
+            return "not started"
+        if self.is_alive:
+            return "running"
         code = self.exit_code
         if code is None:
-            return "running" if self.is_alive else "not started"
-        if code < 0:
+            reason = "ended; its exit code is unknown, because this program ignores SIGCHLD or waits for its children"
+        elif code < 0:
             reason = f"ended by {signal.Signals(-code).name}"
         elif code in ExitCode.__members__.values():
             reason = f"exit code {code} ({ExitCode(code).name})"
@@ -306,6 +273,8 @@ class NodeProcess:
 
     def start_error(self) -> RaftActorsError:
         """The error that stands for an end before the node served, of the type its exit code names."""
+        if (reported := self._reported_error()) is not None:
+            return reported
         code = self.exit_code
         kind = _ERRORS.get(code) if code is not None else None
         for line in reversed(self._log_lines()):
@@ -315,6 +284,8 @@ class NodeProcess:
 
     def silence_error(self, timeout_ms: int) -> RaftActorsError:
         """The error that stands for a process that lives but does not serve."""
+        if (reported := self._reported_error()) is not None:
+            return reported
         return NodeStartError(f"node {self.node_id} did not serve within {timeout_ms} ms{self._log_suffix()}")
 
     def close(self) -> None:
@@ -323,49 +294,81 @@ class NodeProcess:
         with self._lock:
             self._release()
 
+    def let_go(self) -> None:
+        """In a forked copy: the process belongs to the original, so there is none here."""
+        self._exit_fd = close_inherited(self._exit_fd)
+        if self._child is not None:
+            self._child.returncode = 0  # Else it would be waited for when it is collected.
+        self._child = self._process = self._pipes = None
+
+    def _spawn(self, pipes: NodePipes) -> None:
+        config = NodeConfig.from_json(self.config_path.read_text(encoding="utf-8"))
+        self.configure(config)
+        self._report, self.is_ready, self.is_paused = None, False, False
+        with open(self.log_path, "ab", opener=_open_private) as log:
+            self._log_start = log.tell()
+            child = subprocess.Popen(
+                [*self._command, str(self.config_path)],
+                stdin=subprocess.DEVNULL,
+                # A file, not a pipe: nobody has to read for the node to go on.
+                stdout=log,
+                stderr=log,
+                cwd=self.config_path.parent,
+                env={
+                    **os.environ,
+                    NODE_MARK: str(self.node_id),
+                    "PYTHONHASHSEED": hash_seed(config.cluster_id),
+                    "PYTHONIOENCODING": _OUTPUT_ENCODING,
+                },
+                pass_fds=(pipes.parent_fd, pipes.ready_fd),
+                # A group of its own: Ctrl-C on the terminal reaches us, and we end the node in order.
+                process_group=0,
+            )
+        pipes.close_child_ends()
+        self._child, self._exit_code = child, None
+        try:
+            # Before anybody can reap the child, so that the number still means this process.
+            self._exit_fd = os.pidfd_open(child.pid)
+            self._record = ProcessRecord.of(child.pid, node_id=self.node_id)
+            self._process = psutil.Process(child.pid)
+            self._process.cpu_percent()
+        except (OSError, psutil.Error) as error:
+            child.kill()
+            child.wait()
+            raise OSError(f"process {child.pid} ended at once, or cannot be watched: {error}") from error
+
+    def _reported_error(self) -> RaftActorsError | None:
+        """What the node itself said, which no program between it and this one can lose."""
+        report = self._report
+        kind = None if report is None else _ERRORS.get(report.exit_code)
+        return None if report is None or kind is None else kind(report.text)
+
     def _signal(self, number: signal.Signals) -> bool:
         with self._lock:
-            if self._child is None or self._child.poll() is not None:
+            if not self.is_alive:
                 return False
-            self._child.send_signal(number)
+            try:
+                # Never by the number alone: somebody else may have reaped the child, and it may mean another process.
+                signal.pidfd_send_signal(self._exit_fd, number)
+            except ProcessLookupError:
+                return False
             return True
 
-    def _child_wait(self, timeout_ms: int) -> int | None:
-        if self._child is None:
-            return None
-        try:
-            return self._child.wait(timeout_ms / 1000)
-        except subprocess.TimeoutExpired:
-            return None
-
-    def _take_ready(self, line: bytes) -> bool:
-        if not line.startswith(b'{"event"'):
-            return False
-        try:
-            document = json.loads(line)
-        except ValueError:
-            return False
-        if document.get("event") != "ready" or document.get("node_id") != self.node_id:
-            return False
-        self.incarnation = int(document.get("incarnation", 0))
-        self.is_ready = True
-        return True
-
-    def _log(self, chunk: bytes) -> None:
-        if chunk:
-            with self.log_path.open("ab") as log:
-                log.write(chunk)
-
-    def _trim_log(self) -> None:
-        """Start a new log file when the present one is full, keeping one old file."""
-        if self.log_path.exists() and self.log_path.stat().st_size > LOG_BYTES_MAX:
-            self.log_path.replace(self.log_path.with_suffix(self.log_path.suffix + ".1"))
+    def _child_wait(self, timeout_ms: int) -> bool:
+        """Whether it has ended, or never ran."""
+        if self._exit_fd >= 0:
+            ended = select.poll()
+            ended.register(self._exit_fd, select.POLLIN)
+            ended.poll(timeout_ms)
+        return not self.is_alive
 
     def _log_lines(self) -> list[str]:
         try:
             with self.log_path.open("rb") as log:
-                # Only what the last process wrote: an older failure must not explain a newer one.
-                log.seek(max(self._log_start, self.log_path.stat().st_size - _LOG_TAIL_BYTES))
+                size = os.fstat(log.fileno()).st_size
+                # Only what the last process wrote: an older failure must not explain a newer one. A shorter log is new.
+                start = self._log_start if size >= self._log_start else 0
+                log.seek(max(start, size - _LOG_TAIL_BYTES))
                 return log.read(_LOG_TAIL_BYTES).decode(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
         except OSError:
             return []
@@ -375,11 +378,11 @@ class NodeProcess:
         return f": {lines[-1].removeprefix('raftactors: ')} (log: {self.log_path})" if lines else ""
 
     def _release(self) -> None:
-        if self._lifeline is not None:
-            self._lifeline.close()
-            self._lifeline = None
-        if self._child is not None and self._child.stdout is not None:
-            self._child.stdout.close()
-        if self._exit_fd >= 0:
-            os.close(self._exit_fd)
-            self._exit_fd = -1
+        if self._pipes is not None:
+            self._pipes.close()
+            self._pipes = None
+        self._exit_fd = close_inherited(self._exit_fd)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

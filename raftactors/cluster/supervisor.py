@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from raftactors.cluster.forking import close_inherited, let_go_after_fork
 from raftactors.cluster.process import NodeProcess, NodeStartError
 from raftactors.errors import ConfigError, ExitCode, RaftActorsError
 
@@ -115,6 +116,7 @@ class Supervisor:
         self._is_closing = False
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="raftactors-supervisor", daemon=True)
+        let_go_after_fork(self)
 
     def start(self) -> None:
         """Start every node and return when all serve that can. Raises a node's start error, with all nodes ended."""
@@ -148,9 +150,15 @@ class Supervisor:
         if self._thread.ident is not None:
             self._thread.join()
         self._selector.close()
-        os.close(self._wake_fd)
+        self._wake_fd = close_inherited(self._wake_fd)
         for process in processes:
             process.close()
+
+    def let_go(self) -> None:
+        """In a forked copy: there is no thread, and no node of its own."""
+        self._is_closed = True
+        self._selector.close()
+        self._wake_fd = close_inherited(self._wake_fd)
 
     def state(self, node_id: int) -> NodeState:
         """State of one node. Raises ConfigError for an unknown id."""
@@ -276,7 +284,7 @@ class Supervisor:
             self._take_end(watch)
             return True
         was_ready = watch.process.is_ready
-        if not watch.process.pump():
+        if not watch.process.take_report():
             self._selector.unregister(fd)
             watch.fds.remove(fd)
         if watch.process.is_ready and not was_ready and watch.state is NodeState.STARTING:
@@ -311,15 +319,14 @@ class Supervisor:
             return True
         watch.state, watch.is_started = NodeState.STARTING, True
         watch.due_s = time.monotonic() + self._start_timeout_ms / 1000
-        for fd in (watch.process.exit_fd, watch.process.stdout_fd):
+        for fd in (watch.process.exit_fd, watch.process.report_fd):
             self._selector.register(fd, selectors.EVENT_READ, watch)
             watch.fds.append(fd)
         return True
 
     def _take_end(self, watch: _Watch) -> None:
         """A process has ended: decide whether it comes back."""
-        if watch.process.stdout_fd in watch.fds:
-            watch.process.pump()
+        watch.process.take_report()
         self._forget(watch)
         if not watch.wanted or not watch.is_started:
             return

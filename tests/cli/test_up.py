@@ -157,6 +157,7 @@ def test_no_node_outlives_a_killed_supervisor_and_the_data_goes_on(run: Run, tmp
     assert "does not run" in done.error
     assert run("up", "--detach", "--set", "tick_ms=20").code == 0
     assert run("get", "kept").out == "yes\n"
+    assert run("down").code == 0
     assert not Path(manifest["control_socket"]).parent.exists()
 
 

@@ -1,6 +1,6 @@
 """A program with a node's process contract and nothing behind it; its configuration's `application` says how it acts.
 
-serve: until SIGTERM or the parent's end. noise: serve, with other output around the ready line. deaf: never serve.
+serve: until SIGTERM or the parent's end. noise: serve, with much output around the report. deaf: never serve.
 refuse: fail to start with the exit code APPLICATION_UNKNOWN. crash: fail once it serves, always. crash_once: only the
 first time. stubborn: serve, and ignore SIGTERM. retire: serve, then end with exit code DATA_CORRUPT. damaged: fail to
 start with that.
@@ -34,10 +34,10 @@ def main() -> int:
     signal.set_wakeup_fd(writer)
     signal.signal(signal.SIGTERM, signal.SIG_IGN if act == "stubborn" else lambda *_: None)
     if act == "noise":
-        print("hello from the application\n{}", flush=True)
+        print("hello from the application", end="", flush=True)
     if act != "deaf":
         ready = {"event": "ready", "node_id": config["node_id"], "pid": os.getpid(), "incarnation": incarnation}
-        print(json.dumps(ready), flush=True)
+        os.write(config["ready_fd"], json.dumps(ready).encode() + b"\n")
     if act == "noise":
         print("x" * 1_000_000, flush=True)
         print("raftactors: noise is over", file=sys.stderr, flush=True)

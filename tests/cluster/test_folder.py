@@ -8,12 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from raftactors.cluster.application import ApplicationReference
 from raftactors.cluster.folder import ClusterFolder
-from raftactors.cluster.manifest import FILE_NAME, ProcessRecord, load_manifest, load_running
+from raftactors.cluster.manifest import FILE_NAME, load_manifest, load_running
+from raftactors.cluster.process_record import ProcessRecord
 from raftactors.config import Member
 from raftactors.errors import ClusterUnreachableError, DataLockedError, ForeignDataError, StorageError
 
@@ -101,12 +101,13 @@ def test_a_folder_is_held_by_one_process_and_free_when_it_dies(tmp_path: Path) -
 def test_nodes_left_by_a_killed_supervisor_are_seen_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raftactors.cluster.folder._OWN_END_S", 0.2)
     serve(tmp_path)
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as node:
-        created_s = psutil.Process(node.pid).create_time()
+    home = tmp_path / "node-1"
+    home.mkdir()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, cwd=home) as node:
         manifest = load_manifest(tmp_path)
         assert manifest is not None
-        strangers = ProcessRecord(node_id=2, pid=os.getpid(), created_s=created_s - 1000)
-        records = (ProcessRecord(node_id=1, pid=node.pid, created_s=created_s), strangers)
+        stranger = dataclasses.replace(ProcessRecord.of(os.getpid(), node_id=2), start_ticks=1)
+        records = (ProcessRecord.of(node.pid, node_id=1), stranger)
         dataclasses.replace(manifest, processes=records).save(tmp_path)
         ClusterFolder(tmp_path, nodes=3, application=BANK).close(remove=True)
         # Its input is open, so it cannot have ended by itself; this process, a stranger under a reused pid, lives.
@@ -140,7 +141,7 @@ def test_a_cluster_that_does_not_run_is_said_to_be_so(tmp_path: Path) -> None:
         load_running(tmp_path)
     manifest = load_manifest(tmp_path)
     assert manifest is not None
-    dead = ProcessRecord(node_id=0, pid=os.getpid(), created_s=1.0)
+    dead = dataclasses.replace(ProcessRecord.of(os.getpid(), node_id=0), start_ticks=1)
     dataclasses.replace(manifest, supervisor=dead).save(tmp_path)
     with pytest.raises(ClusterUnreachableError, match="does not run"):
         load_running(tmp_path)
