@@ -94,6 +94,16 @@ class OwnStream(io.RawIOBase):
         return any(events & select.POLLOUT for _, events in poll.poll(0 if self._dropped_bytes else _PATIENCE_MS))
 
 
+class _OwnBuffer(io.BufferedWriter):
+    def close(self) -> None:
+        self.flush()
+
+
+class _OwnText(io.TextIOWrapper):
+    def close(self) -> None:
+        self.flush()
+
+
 class NodeOutput:
     """Takes standard output and error over; `log_bytes_max` above 0 says that they are a log to be kept that small.
 
@@ -128,9 +138,7 @@ class NodeOutput:
 
     def _text(self, descriptor: int) -> io.TextIOWrapper:
         raw = OwnStream(descriptor, after_bytes=self.look_after)
-        return io.TextIOWrapper(
-            io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True
-        )
+        return _OwnText(_OwnBuffer(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def fill_standard_descriptors() -> None:

@@ -112,14 +112,15 @@ class NodeProcess:
             if child is None or child.returncode is not None:
                 return False
             try:
-                os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                is_known = True
+                ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 # It has ended, and its exit code is gone: this program ignores SIGCHLD, or waits for any child itself.
-                is_known = False
-            code = child.poll()
-            self._exit_code = code if is_known else None
-            return code is None
+                child.returncode, self._exit_code = 0, None
+                return False
+            if ended is None:
+                return True
+            self._exit_code = child.wait()
+            return False
 
     @property
     def exit_code(self) -> int | None:
@@ -375,7 +376,9 @@ class NodeProcess:
 
     def _log_suffix(self) -> str:
         lines = [line for line in self._log_lines() if line.strip()]
-        return f": {lines[-1].removeprefix('raftactors: ')} (log: {self.log_path})" if lines else ""
+        # What the node said of its end is worth more than what its application printed last.
+        said = [line for line in lines if line.startswith("raftactors: ")] or lines
+        return f": {said[-1].removeprefix('raftactors: ')} (log: {self.log_path})" if said else ""
 
     def _release(self) -> None:
         if self._pipes is not None:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -89,6 +90,49 @@ def test_foreground_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None
         assert out.endswith(f"stopped; the data stays in {tmp_path / '.raftactors'}\n")
         assert err == ""
         assert not psutil.pid_exists(node)
+
+
+def test_under_nohup_it_outlives_the_terminal_and_hears_sigterm(tmp_path: Path, run: Run) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        with foreground(tmp_path, "--nodes", "1", "--json") as process:
+            assert process.stdout is not None
+            assert json.loads(process.stdout.readline())["event"] == "serving"
+            process.send_signal(signal.SIGHUP)
+            assert run("status").code == 0
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=60)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.signal(signal.SIGHUP, before)
+    assert process.returncode == 0
+    assert json.loads(out.splitlines()[-1]) == {"event": "stopped"}
+    assert err == ""
+
+
+def test_in_the_background_of_a_script_it_keeps_sigint_ignored(tmp_path: Path, run: Run) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with foreground(tmp_path, "--nodes", "1", "--json") as process:
+            assert process.stdout is not None
+            assert json.loads(process.stdout.readline())["event"] == "serving"
+            process.send_signal(signal.SIGINT)
+            assert run("down").code == 0
+            out, _ = process.communicate(timeout=60)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert process.returncode == 0
+    assert json.loads(out.splitlines()[-1]) == {"event": "stopped"}
+
+
+def test_a_cluster_whose_socket_is_gone_is_found_and_ended(tmp_path: Path, run: Run) -> None:
+    assert run("up", "--nodes", "1", "--detach").code == 0
+    shutil.rmtree(tmp_path / ".raftactors" / "control")
+    assert run("status").code == 0
+    shutil.rmtree(tmp_path / ".raftactors" / "control")
+    assert run("down").code == 0
 
 
 def test_foreground_speaks_json_and_hears_down(tmp_path: Path, run: Run) -> None:

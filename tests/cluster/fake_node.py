@@ -1,9 +1,9 @@
 """A program with a node's process contract and nothing behind it; its configuration's `application` says how it acts.
 
 serve: until SIGTERM or the parent's end. noise: serve, with much output around the report. deaf: never serve.
-refuse: fail to start with the exit code APPLICATION_UNKNOWN. crash: fail once it serves, always. crash_once: only the
-first time. stubborn: serve, and ignore SIGTERM. retire: serve, then end with exit code DATA_CORRUPT. damaged: fail to
-start with that.
+refuse: fail to start with the exit code APPLICATION_UNKNOWN. report: the same, and say so on the pipe alone.
+crash: fail once it serves, always. crash_once: only the first time. stubborn: serve, and ignore SIGTERM. retire: serve,
+then end with exit code DATA_CORRUPT. damaged: fail to start with that.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ def main() -> int:
     if act == "refuse":
         print("a line of log", file=sys.stderr)
         print("raftactors: there is no module 'refuse'; install it", file=sys.stderr)
+        return 11
+    if act == "report":
+        report = {"event": "failed", "exit_code": 11, "text": "there is no module 'report'; install it"}
+        os.write(config["ready_fd"], json.dumps(report).encode() + b"\n")
         return 11
     if act == "damaged":
         print("raftactors: the log is damaged", file=sys.stderr)

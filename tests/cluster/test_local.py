@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -190,6 +192,90 @@ def test_inside_a_node_no_cluster_is_started(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv(NODE_MARK, "1")
     with pytest.raises(ConfigError, match='if __name__ == "__main__"'):
         LocalCluster(1).start()
+
+
+def masks_of(pid: int) -> dict[str, int]:
+    """The signals that a process blocks, ignores and catches, as the kernel shows them."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {line[:6]: int(line[7:], 16) for line in lines if line.startswith(("SigBlk", "SigIgn", "SigCgt"))}
+
+
+def test_nodes_begin_with_clean_signals_whatever_this_process_has() -> None:
+    numbers = (signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        with LocalCluster(1, timing=QUICK) as cluster:
+            masks = masks_of(cluster.nodes[1].pid)
+            ignored = {number for number in signal.valid_signals() if masks["SigIgn"] >> (number - 1) & 1}
+            assert ignored == {signal.SIGPIPE, signal.SIGXFSZ}, "what Python ignores in every process"
+            assert masks["SigBlk"] == 0
+            assert masks["SigCgt"] >> (signal.SIGTERM - 1) & 1
+            os.kill(cluster.nodes[1].pid, signal.SIGKILL)
+            deadline_s = time.monotonic() + 30
+            while cluster.nodes[1].incarnation < 2 and time.monotonic() < deadline_s:
+                time.sleep(0.02)
+            assert cluster.nodes[1].incarnation == 2, "a node whose exit code nobody knows is started again as well"
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def test_too_few_descriptors_are_said_before_anything_is_started(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (50, hard))
+    try:
+        with pytest.raises(ConfigError, match=r"and its limit is 50; raise it with `ulimit -n \d+` or more"):
+            LocalCluster(3, data_dir=tmp_path / "data").start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not (tmp_path / "data").exists()
+
+
+NOISY = """
+import io, os, subprocess, sys
+print("no newline before ready", end="", flush=True)
+os.close(1)
+from raftactors.app import Application, command
+
+spoken = sys.stdout
+
+class Noisy(Application):
+    def __init__(self):
+        self.n = 0
+        sys.stdout.buffer.write(b"\\xff\\xfe")
+        sys.stdout, sys.stderr = io.StringIO(), None
+
+    @command
+    def speak(self) -> int:
+        self.n += 1
+        print("*" * 100_000, file=spoken)
+        return self.n
+
+    @command
+    def inherited(self) -> int:
+        return int(subprocess.run(["sh", "-c", "ls /proc/self/fd | wc -l"], capture_output=True).stdout)
+"""
+
+
+def test_an_application_may_do_what_it_likes_with_its_output(tmp_path: Path) -> None:
+    (tmp_path / "noisy.py").write_text(NOISY)
+    application, options = f"{tmp_path / 'noisy.py'}:Noisy", {"log_bytes_max": 200_000}
+    with (
+        LocalCluster(1, application, data_dir=tmp_path / "data", timing=QUICK, node_options=options) as cluster,
+        cluster.client() as client,
+    ):
+        for number in range(1, 31):
+            assert client.call("speak") == number
+        # Standard input, output and error, and the folder that ls reads: neither pipe nor log.
+        assert client.call("inherited") == 4
+        log = cluster.nodes[1].log_path
+    text = log.read_bytes()
+    assert len(text) < 1_300_000, "three megabytes were printed"
+    kept = log.with_name("log.1").read_bytes()
+    assert b"*" in kept
+    assert b"\0" not in text + kept
 
 
 BANK = """

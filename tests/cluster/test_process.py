@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from raftactors.cluster.process import NODE_MARK, NodeProcess, NodeStartError
-from raftactors.errors import ApplicationUnknownError, RaftActorsError
+from raftactors.config import NodeConfig
+from raftactors.errors import ApplicationUnknownError, ExitCode, RaftActorsError
 
 Make = Callable[..., NodeProcess]
 
@@ -77,6 +80,64 @@ def test_a_refused_start_raises_the_error_of_its_exit_code(fake_process: Make) -
     with pytest.raises(ApplicationUnknownError, match=r"^there is no module 'refuse'; install it$"):
         process.wait_ready(20_000)
     assert "exit code 11 (APPLICATION_UNKNOWN): there is no module" in process.exit_text()
+
+
+def test_a_refused_start_is_understood_from_the_report_alone(fake_process: Make) -> None:
+    process = fake_process("report")
+    process.start()
+    with pytest.raises(ApplicationUnknownError, match=r"^there is no module 'report'; install it$"):
+        process.wait_ready(20_000)
+
+
+@pytest.fixture
+def children_reaped_by_the_kernel() -> Iterator[None]:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("children_reaped_by_the_kernel")
+def test_a_program_that_ignores_sigchld_sees_the_end_and_does_not_invent_an_exit_code(fake_process: Make) -> None:
+    process = fake_process("serve")
+    process.start()
+    process.wait_ready(20_000)
+    process.kill()
+    assert not process.is_alive
+    assert process.exit_code is None
+    assert "its exit code is unknown, because this program ignores SIGCHLD" in process.exit_text()
+    assert process.terminate(20_000) == 0
+    refusing = fake_process("report", 2)
+    refusing.start()
+    with pytest.raises(ApplicationUnknownError, match="there is no module 'report'"):
+        refusing.wait_ready(20_000)
+    assert refusing.exit_code == ExitCode.APPLICATION_UNKNOWN
+
+
+def test_a_configuration_written_during_a_start_keeps_the_pipes(fake_process: Make) -> None:
+    process = fake_process("serve")
+    process.start()
+    config = NodeConfig.from_json(process.config_path.read_text())
+    assert min(config.parent_fd, config.ready_fd) > 2
+    process.configure(replace(config, parent_fd=-1, ready_fd=-1, incarnation_min=5))
+    again = NodeConfig.from_json(process.config_path.read_text())
+    assert again == replace(config, incarnation_min=5)
+
+
+def test_a_start_without_descriptors_leaves_nothing_open(fake_process: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = fake_process("serve")
+    before = os.listdir("/proc/self/fd")
+
+    def fail(pid: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pidfd_open", fail)
+        with pytest.raises(OSError, match="Too many open files"):
+            process.start()
+    assert not process.is_alive
+    assert os.listdir("/proc/self/fd") == before
+    process.start()
+    process.wait_ready(20_000)
 
 
 def test_an_end_without_explanation_names_exit_code_and_log(fake_process: Make) -> None:
