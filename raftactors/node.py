@@ -50,7 +50,7 @@ from raftactors.core.types import Snapshot
 from raftactors.errors import ConfigError, ExitCode, RaftActorsError
 from raftactors.node_descriptors import within_descriptors
 from raftactors.node_output import NodeOutput, fill_standard_descriptors
-from raftactors.node_process import ParentLink, take_signals, wait_for_the_end
+from raftactors.node_process import ParentLink, StopSignals, take_signals
 from raftactors.storage import FileSystem, OpenedStorage, open_data_dir
 from raftactors.storage.opening import SNAPSHOT_FOLDER
 from raftactors.storage.scrubbing import scrub
@@ -321,10 +321,12 @@ def run(config: NodeConfig, link: ParentLink, output: NodeOutput) -> ExitCode:
     # What start-up built lives as long as the process: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    node.start()
-    ready = {"event": "ready", "node_id": config.node_id, "pid": os.getpid(), "incarnation": node.incarnation}
-    link.report(ready, output.print_line)
-    code = wait_for_the_end(link.parent_fd, output.look_after)
+    # Before anybody is told that the node serves, and may tell it to end.
+    with contextlib.closing(StopSignals()) as signals:
+        node.start()
+        ready = {"event": "ready", "node_id": config.node_id, "pid": os.getpid(), "incarnation": node.incarnation}
+        link.report(ready, output.print_line)
+        code = signals.wait(link.parent_fd, output.look_after)
     node.stop(drain=code is ExitCode.OK)
     return code
 

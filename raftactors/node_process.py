@@ -79,33 +79,40 @@ def take_signals(*, is_supervised: bool) -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
-def wait_for_the_end(parent_fd: int, look_after: Callable[[], None]) -> ExitCode:
-    """Sleep until a stop signal (OK) or until the parent's end of the pipe closes (PARENT_DIED).
+class StopSignals:
+    """Takes SIGTERM and SIGINT from now on, so that none is lost that comes before `wait`."""
 
-    `look_after` is called about every second meanwhile.
-    """
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    signal.set_wakeup_fd(writer.fileno())
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda *_: None)
-    with selectors.DefaultSelector() as selector, reader, writer:
-        selector.register(reader, selectors.EVENT_READ)
-        if parent_fd >= 0:
-            selector.register(parent_fd, selectors.EVENT_READ)
-        while True:
-            ready = [key.fileobj for key, _ in selector.select(_LOOK_S)]
-            # The application may have handlers of its own, whose signals are told here as well.
-            if reader in ready and not _STOP_SIGNALS.isdisjoint(reader.recv(_LOOK_BYTES)):
-                code = ExitCode.OK
-                break
-            if parent_fd in ready:
-                code = ExitCode.PARENT_DIED
-                break
-            look_after()
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        signal.set_wakeup_fd(self._writer.fileno())
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, lambda *_: None)
+
+    def wait(self, parent_fd: int, look_after: Callable[[], None]) -> ExitCode:
+        """Sleep until a stop signal (OK) or until the parent's end of the pipe closes (PARENT_DIED).
+
+        `look_after` is called about every second meanwhile.
+        """
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._reader, selectors.EVENT_READ)
+            if parent_fd >= 0:
+                selector.register(parent_fd, selectors.EVENT_READ)
+            while True:
+                ready = [key.fileobj for key, _ in selector.select(_LOOK_S)]
+                # The application may have handlers of its own, whose signals are told here as well.
+                if self._reader in ready and not _STOP_SIGNALS.isdisjoint(self._reader.recv(_LOOK_BYTES)):
+                    return ExitCode.OK
+                if parent_fd in ready:
+                    return ExitCode.PARENT_DIED
+                look_after()
+
+    def close(self) -> None:
+        """Take no more note of signals; they end nothing either."""
         signal.set_wakeup_fd(-1)
-        return code
+        self._reader.close()
+        self._writer.close()
 
 
 def _check_pipe(name: str, descriptor: int) -> None:

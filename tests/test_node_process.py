@@ -98,15 +98,18 @@ def test_a_supervisor_that_has_gone_is_no_error_of_the_report() -> None:
 
 WAITING = """
 import os, signal, sys
-from raftactors.node_process import wait_for_the_end
+from raftactors.node_process import StopSignals
 heard = []
 signal.signal(signal.SIGUSR1, lambda *_: heard.append(1) or os.write(1, b"heard\\n"))
+signals = StopSignals()
+if sys.argv[2] == "early":
+    os.kill(os.getpid(), signal.SIGTERM)
 looks = []
 def look():
     if not looks:
         os.write(1, b"looked\\n")
     looks.append(1)
-sys.exit(wait_for_the_end(int(sys.argv[1]), look))
+sys.exit(signals.wait(int(sys.argv[1]), look))
 """
 
 
@@ -114,7 +117,7 @@ sys.exit(wait_for_the_end(int(sys.argv[1]), look))
 def test_a_stop_signal_or_the_end_of_the_parent_ends_it_and_no_other_signal(way: str, code: int) -> None:
     reader, writer = os.pipe()
     with subprocess.Popen(
-        [sys.executable, "-P", "-c", WAITING, str(reader)], stdout=subprocess.PIPE, pass_fds=(reader,)
+        [sys.executable, "-P", "-c", WAITING, str(reader), "late"], stdout=subprocess.PIPE, pass_fds=(reader,)
     ) as process:
         os.close(reader)
         try:
@@ -132,3 +135,8 @@ def test_a_stop_signal_or_the_end_of_the_parent_ends_it_and_no_other_signal(way:
             process.kill()
             if way != "parent":
                 os.close(writer)
+
+
+def test_a_stop_signal_before_the_wait_is_not_lost() -> None:
+    done = subprocess.run([sys.executable, "-P", "-c", WAITING, "-1", "early"], timeout=60, check=False)
+    assert done.returncode == 0
