@@ -43,12 +43,12 @@ class RaftTiming:
     def __post_init__(self) -> None:
         _within("tick_ms", self.tick_ms, 1, 10_000)
         _within("heartbeat_ticks", self.heartbeat_ticks, 1, 1_000)
+        _within("election_ticks", self.election_ticks, 5, 100_000)
         if self.election_ticks < 5 * self.heartbeat_ticks:
             raise ConfigError(
                 f"election_ticks is {self.election_ticks}; it must be at least 5 heartbeats "
                 f"({5 * self.heartbeat_ticks}), or followers campaign against a healthy leader"
             )
-        _within("election_ticks", self.election_ticks, 5, 100_000)
 
     @property
     def election_timeout_ms(self) -> int:
@@ -183,7 +183,8 @@ class NodeConfig:
     `log_bytes_max` (1 KiB to 1 TiB) is put aside, and the one before goes. `durability` is what `Durability.parse`
     reads. A data folder that has not come to `incarnation_min` is refused, with 1 an empty one, with more an old copy:
     a node that has forgotten its vote or what it acknowledged must not take part. The ready line tells the incarnation
-    that a node serves with.
+    that a node serves with. Before it takes part, a node asks the others for at most `ask_members_ms` whether their
+    configurations agree with its own, and again from time to time while it knows no leader; 0: it never asks.
     """
 
     cluster_id: int
@@ -202,6 +203,7 @@ class NodeConfig:
     watchdog_ms: int = 5_000
     application_watchdog_ms: int = 60_000
     drain_ms: int = 2_000
+    ask_members_ms: int = 300
     log_level: str = "INFO"
     durability: str = "fsync"
     import_paths: tuple[str, ...] = ()
@@ -218,6 +220,7 @@ class NodeConfig:
         _within("application_watchdog_ms", self.application_watchdog_ms, 100, 86_400_000)
         _within("drain_ms", self.drain_ms, 0, 600_000)
         _within("log_bytes_max", self.log_bytes_max, 1024, 1024**4)
+        _within("ask_members_ms", self.ask_members_ms, 0, 60_000)
         _within("incarnation_min", self.incarnation_min, 0, 2**63 - 1)
         if self.log_level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise ConfigError(f"log_level is {self.log_level!r}; choose DEBUG, INFO, WARNING or ERROR")
@@ -272,10 +275,20 @@ def hash_seed(cluster_id: int) -> str:
     return str(cluster_id % 2**32)
 
 
+def application_identity(spec: str) -> str:
+    """What stays equal when the same class is named by module, by file or from a moved folder.
+
+    `pkg.bank:Bank`, `bank:Bank` and `/home/ann/bank.py:Bank` all give `bank:Bank`.
+    """
+    where, _, name = spec.rpartition(":")
+    stem = Path(where).stem if where.endswith(".py") else where.rpartition(".")[2]
+    return f"{stem}:{name}"
+
+
 def split_address(name: str, address: str) -> tuple[str, int]:
     """Split `host:port` (IPv6 hosts in brackets). Raises ConfigError naming the field."""
     host, separator, port = address.rpartition(":")
-    if not separator or not host or not port.isdigit() or not 0 <= int(port) <= 65_535:
+    if not separator or not host or not (port.isascii() and port.isdigit()) or not 0 <= int(port) <= 65_535:
         raise ConfigError(f"{name} is {address!r}; write it as HOST:PORT with a port of 0 to 65535")
     return host, int(port)
 

@@ -36,6 +36,8 @@ class ExitCode(IntEnum):
     INVARIANT = 24
     APPLICATION_FAILED = 25
     APPLICATION_MISMATCH = 26
+    NOT_A_MEMBER = 27
+    CONFIG_DISAGREES = 28
     CLUSTER_UNREACHABLE = 30
     COMMAND_REJECTED = 31
     COMMAND_UNKNOWN_OUTCOME = 32
@@ -67,6 +69,18 @@ class ApplicationMismatchError(ConfigError):
     """The data folder is that of another application than the one named."""
 
     exit_code = ExitCode.APPLICATION_MISMATCH
+
+
+class NotAMemberError(ConfigError):
+    """The other members do not know this node's id: what it sends is dropped, and it could never serve."""
+
+    exit_code = ExitCode.NOT_A_MEMBER
+
+
+class ConfigDisagreesError(ConfigError):
+    """The other members have another cluster id, other members or addresses, or another application."""
+
+    exit_code = ExitCode.CONFIG_DISAGREES
 
 
 class AddressInUseError(RaftActorsError):

@@ -11,7 +11,7 @@ import pytest
 
 START = """
 import io, os, sys
-from raftactors.node_output import NodeOutput
+from raftactors.node.output import NodeOutput
 output = NodeOutput(log_bytes_max=int(sys.argv[1]))
 output.look_after()
 """
@@ -131,7 +131,7 @@ def test_a_file_that_is_no_log_is_not_touched(tmp_path: Path) -> None:
 def test_closed_standard_descriptors_come_back_as_nothing(tmp_path: Path) -> None:
     target = tmp_path / "log"
     program = (
-        "import os, sys; os.closerange(0, 3); from raftactors.node_output import NodeOutput; output = NodeOutput(); "
+        "import os, sys; os.closerange(0, 3); from raftactors.node.output import NodeOutput; output = NodeOutput(); "
         "print('nowhere'); output.print_line('nowhere'); "
         "sys.exit(0 if os.open(sys.argv[1], os.O_CREAT | os.O_RDWR) > 2 else 1)"
     )

@@ -14,7 +14,7 @@ import pytest
 
 from raftactors.config import Member, NodeConfig
 from raftactors.errors import ConfigError
-from raftactors.node_process import REPORT_BYTES_MAX, ParentLink
+from raftactors.node.parent import REPORT_BYTES_MAX, ParentLink
 
 INHERITED = """
 import os, signal, sys
@@ -25,7 +25,7 @@ os.execv(sys.executable, [sys.executable, "-P", "-c", sys.argv[1]])
 """
 SHOWN = """
 from pathlib import Path
-from raftactors.node_process import take_signals
+from raftactors.node.parent import take_signals
 take_signals(is_supervised={supervised})
 print(Path("/proc/self/status").read_text())
 """
@@ -98,7 +98,7 @@ def test_a_supervisor_that_has_gone_is_no_error_of_the_report() -> None:
 
 WAITING = """
 import os, signal, sys
-from raftactors.node_process import StopSignals
+from raftactors.node.parent import StopSignals
 heard = []
 signal.signal(signal.SIGUSR1, lambda *_: heard.append(1) or os.write(1, b"heard\\n"))
 signals = StopSignals()

@@ -88,6 +88,7 @@ class Monitor(BatchActor):
         watchdog: Watchdog,
         durability: Durability,
         snapshot: Snapshot = Snapshot(),  # noqa: B008  # immutable
+        on_leader: Callable[[int], None] = lambda leader_id: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(mailbox)
@@ -96,6 +97,7 @@ class Monitor(BatchActor):
         self._gateway = gateway
         self._watchdog = watchdog
         self._durability = durability
+        self._on_leader = on_leader
         self._clock = clock
         self._started_s = clock()
         self._check_period_s = config.watchdog_ms / 1000 / CHECKS
@@ -122,6 +124,7 @@ class Monitor(BatchActor):
 
     def _on_raft(self, report: RaftReport) -> None:
         self._raft = report
+        self._on_leader(report.leader_id)
 
     def _on_applied(self, applied: Applied) -> None:
         self._applied = applied

@@ -8,6 +8,7 @@ from typing import cast
 
 import typer
 
+from raftactors.cli.node import register as register_node
 from raftactors.cli.nodes import register as register_nodes
 from raftactors.cli.output import print_error
 from raftactors.cli.rebuild import register as register_rebuild
@@ -35,6 +36,7 @@ for register in (
     register_status,
     register_requests,
     register_nodes,
+    register_node,
     register_wal,
     register_replay,
     register_snapshot,

@@ -15,7 +15,14 @@ from raftactors.errors import ExitCode
 
 _COLUMNS = ("node", "state", "pid", "role", "term", "commit", "applied", "disk", "cpu", "memory")
 _STYLES = {"running": "green", "leader": "bold green", "paused": "yellow", "starting": "yellow", "waiting": "yellow"}
-_STYLES |= {"killed": "red", "failed": "bold red", "full": "bold red", "stalled": "bold red", "damaged": "bold red"}
+_STYLES |= {
+    "killed": "red",
+    "silent": "red",
+    "failed": "bold red",
+    "full": "bold red",
+    "stalled": "bold red",
+    "damaged": "bold red",
+}
 
 
 def print_json(document: object) -> None:
@@ -67,8 +74,9 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
 
 
 def status_title(status: Mapping[str, Any]) -> str:
-    """Application and folder in one line."""
-    return f"{status['application']} in {status['data_dir']}"
+    """Application, and the folder or the addresses that were asked, in one line."""
+    place = f"in {status['data_dir']}" if status["data_dir"] else f"at {', '.join(status['addresses'])}"
+    return f"{status['application']} {place}"
 
 
 def brief_line(status: Mapping[str, Any]) -> str:
@@ -89,8 +97,8 @@ def _cells(node: Mapping[str, Any]) -> tuple[str, ...]:
         str(node["pid"] or "-"),
         *(str(raft.get(name, "-")) for name in ("role", "term", "commit", "applied")),
         _disk(raft),
-        f"{node['cpu_percent']:.0f}%",
-        f"{node['rss_bytes'] / 2**20:.0f} MiB",
+        "-" if node["cpu_percent"] is None else f"{node['cpu_percent']:.0f}%",
+        "-" if node["rss_bytes"] is None else f"{node['rss_bytes'] / 2**20:.0f} MiB",
     )
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from raftactors.cli.options import DEFAULT_DATA_DIR, AsJson, DataDir, TimeoutMs
 from raftactors.cli.output import print_value
-from raftactors.client import Client
-from raftactors.cluster.manifest import load_running
+from raftactors.cli.target import Address, find_target
 from raftactors.errors import CommandTooLargeError, ConfigError, RaftActorsError
 
 DEFAULT_TIMEOUT_MS = 10_000
@@ -30,23 +28,32 @@ def register(app: typer.Typer) -> None:
 
 
 def put(
+    context: typer.Context,
     key: Key,
     value: Annotated[str, typer.Argument(metavar="VALUE", help="The value; `-` reads it from standard input.")],
+    *,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    addresses: Address = None,
     timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS,
     as_json: AsJson = False,
 ) -> None:
     """Set a key of the key-value application; prints its new version."""
     content = _read_stdin() if value == "-" else value
-    with _client(data_dir, timeout_ms) as client:
+    with find_target(context, data_dir, addresses).client(timeout_ms) as client:
         print_value(client.call("put", key, content), as_json=as_json)
 
 
 def get(
-    key: Key, data_dir: DataDir = DEFAULT_DATA_DIR, timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS, as_json: AsJson = False
+    context: typer.Context,
+    key: Key,
+    *,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    addresses: Address = None,
+    timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS,
+    as_json: AsJson = False,
 ) -> None:
     """Print the value of a key; ends with an error if there is none."""
-    with _client(data_dir, timeout_ms) as client:
+    with find_target(context, data_dir, addresses).client(timeout_ms) as client:
         value = client.query("get", key)
     if value is None:
         raise RaftActorsError(f"there is no key {key!r}; `raftactors call --query scan` lists those there are")
@@ -54,14 +61,21 @@ def get(
 
 
 def delete(
-    key: Key, data_dir: DataDir = DEFAULT_DATA_DIR, timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS, as_json: AsJson = False
+    context: typer.Context,
+    key: Key,
+    *,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    addresses: Address = None,
+    timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS,
+    as_json: AsJson = False,
 ) -> None:
     """Remove a key; prints whether there was one."""
-    with _client(data_dir, timeout_ms) as client:
+    with find_target(context, data_dir, addresses).client(timeout_ms) as client:
         print_value(client.call("delete", key), as_json=as_json)
 
 
 def call(
+    context: typer.Context,
     method: Annotated[str, typer.Argument(metavar="METHOD", help="A command of the application.")],
     *,
     arguments: Annotated[
@@ -69,19 +83,15 @@ def call(
     ] = None,
     query: Annotated[bool, typer.Option("--query", help="METHOD is a query: it reads and changes nothing.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    addresses: Address = None,
     timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS,
     as_json: AsJson = False,
 ) -> None:
     """Call any method of the application, for example `raftactors call transfer ann bob 5`."""
     values = [parse_argument(argument) for argument in arguments or []]
-    with _client(data_dir, timeout_ms) as client:
+    with find_target(context, data_dir, addresses).client(timeout_ms) as client:
         result = client.query(method, *values) if query else client.call(method, *values)
     print_value(result, as_json=as_json)
-
-
-def _client(data_dir: Path, timeout_ms: int) -> Client:
-    manifest = load_running(data_dir)
-    return Client(list(manifest.client_addresses.values()), cluster_id=manifest.cluster_id, timeout_ms=timeout_ms)
 
 
 def parse_argument(argument: str) -> object:

@@ -12,10 +12,10 @@ from rich.table import Table
 
 from raftactors.cli.options import DEFAULT_DATA_DIR, AsJson, DataDir, TimeoutMs
 from raftactors.cli.output import print_json
-from raftactors.client import Client
+from raftactors.cli.target import Address, find_target
 from raftactors.cluster.application import refer_to
 from raftactors.cluster.local import KEY_VALUE, NODES_MAX
-from raftactors.cluster.manifest import load_running
+from raftactors.cluster.node_folder import data_folder
 from raftactors.cluster.restoring import restore_cluster
 from raftactors.errors import ConfigError, StorageError
 from raftactors.storage.inspection import ReadOnlyFiles
@@ -77,37 +77,50 @@ def verify(place: Place, as_json: AsJson = False) -> None:
 
 
 def save(
-    node: Annotated[int | None, typer.Option("--node", help="The node to take it. Default: any.")] = None,
+    context: typer.Context,
+    *,
+    node: Annotated[int | None, typer.Option("--node", help="The node to take it. Default: the leader.")] = None,
     to: Annotated[Path | None, typer.Option("--to", help="Copy the snapshot to this file, and check the copy.")] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    addresses: Address = None,
     timeout_ms: TimeoutMs = SAVE_TIMEOUT_MS,
     as_json: AsJson = False,
 ) -> None:
-    """Let a running node take a snapshot now; returns when it is durable and shows its file."""
-    manifest = load_running(data_dir)
-    chosen = manifest.members[0].node_id if node is None else node
-    if chosen not in {member.node_id for member in manifest.members}:
-        raise ConfigError(f"node {chosen} is not one of the cluster in {data_dir}; see `raftactors status`")
+    """Let a running node take a snapshot now; returns when it is durable and shows its file, if that is here."""
+    target = find_target(context, data_dir, addresses)
+    if to is not None and target.manifest is None:
+        raise ConfigError("--to copies a file of this machine, and --address may name another; copy it on that host")
     if to is not None and to.exists():
         raise ConfigError(f"{to} exists; name a new file")
-    addresses = list(manifest.client_addresses.values())
-    with Client(addresses, cluster_id=manifest.cluster_id, timeout_ms=timeout_ms) as client:
-        client.status()  # The nodes tell who they are.
+    with target.client(timeout_ms) as client:
+        known = sorted(client.status())  # The nodes tell who they are.
+        chosen = node or client.leader_id or known[0]
+        if chosen not in known:
+            raise ConfigError(f"node {chosen} is not one of the cluster, which has {known}; see `raftactors status`")
         document: dict[str, Any] = client.admin("snapshot", node=chosen, timeout_ms=timeout_ms)
-    folder = data_dir / f"node-{chosen}" / "data" / SNAPSHOT_FOLDER
-    file = next(path for path in sorted(folder.iterdir()) if _index_of(path) == document["index"])
-    if to is not None:
-        shutil.copyfile(file, to)
-        reader = open_snapshot_file(ReadOnlyFiles(), to)
-        try:
-            reader.verify()
-        finally:
-            reader.close()
-        file = to
-    if as_json:
-        print_json({"node_id": chosen, "index": document["index"], "file": str(file)})
+    if target.manifest is None:
+        file, shown = None, f"node {chosen}, {SNAPSHOT_FOLDER}/ of its data folder"
     else:
-        print(f"{file}: index {document['index']}")
+        file = _saved_file(data_folder(data_dir, chosen), document["index"], to)
+        shown = str(file)
+    if as_json:
+        print_json({"node_id": chosen, "index": document["index"], "file": None if file is None else str(file)})
+    else:
+        print(f"{shown}: index {document['index']}")
+
+
+def _saved_file(data: Path, index: int, to: Path | None) -> Path:
+    """The file of the snapshot at an index, or its copy at `to`, which has been checked."""
+    file = next(path for path in sorted((data / SNAPSHOT_FOLDER).iterdir()) if _index_of(path) == index)
+    if to is None:
+        return file
+    shutil.copyfile(file, to)
+    reader = open_snapshot_file(ReadOnlyFiles(), to)
+    try:
+        reader.verify()
+    finally:
+        reader.close()
+    return to
 
 
 def restore(

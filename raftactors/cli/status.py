@@ -9,7 +9,10 @@ from rich.console import Console
 
 from raftactors.cli.options import DEFAULT_DATA_DIR, AsJson, DataDir
 from raftactors.cli.output import print_json, status_lines, status_table, status_title
+from raftactors.cli.target import Address, Target, find_target
 from raftactors.cluster.reaching import operate
+
+_TIMEOUT_MS = 2_000
 
 
 def register(app: typer.Typer) -> None:
@@ -17,9 +20,18 @@ def register(app: typer.Typer) -> None:
     app.command("status")(status)
 
 
-def status(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False) -> None:
+def status(
+    context: typer.Context,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    addresses: Address = None,
+    as_json: AsJson = False,
+) -> None:
     """Show every node: process, role, term, indexes, CPU and memory."""
-    document = cast("dict[str, Any]", operate(data_dir, "status"))
+    target = find_target(context, data_dir, addresses)
+    if target.manifest is None:
+        document = _ask_nodes(target)
+    else:
+        document = cast("dict[str, Any]", operate(data_dir, "status"))
     console = Console()
     if as_json:
         print_json(document)
@@ -27,3 +39,35 @@ def status(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False) -> Non
         console.print(status_table(document))
     else:
         print("\n".join([status_title(document), *status_lines(document)]))
+
+
+def _ask_nodes(target: Target) -> dict[str, Any]:
+    """What a supervisor would say, as far as the nodes themselves can: they tell nothing of their processes."""
+    with target.client(_TIMEOUT_MS) as client:
+        documents = client.status(timeout_ms=_TIMEOUT_MS)
+        return {
+            "cluster_id": client.cluster_id,
+            "application": client.application,
+            "data_dir": "",
+            "addresses": list(target.addresses),
+            "leader_id": client.leader_id,
+            "nodes": [
+                _describe(node_id, address, documents.get(node_id, {"error": "it did not answer"}))
+                for node_id, address in sorted(client.node_addresses.items())
+            ],
+        }
+
+
+def _describe(node_id: int, address: str, document: dict[str, Any]) -> dict[str, Any]:
+    reason = str(document.get("error", ""))
+    return {
+        "node_id": node_id,
+        "state": "silent" if reason else "running",
+        "reason": reason,
+        "restarts": None,
+        "pid": None,
+        "cpu_percent": None,
+        "rss_bytes": None,
+        "client_address": address,
+        "raft": None if reason else document,
+    }

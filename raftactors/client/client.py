@@ -185,6 +185,11 @@ class Client:
         """What the nodes run, as `MODULE:CLASS`; empty while no node has answered."""
         return self._route.application
 
+    @property
+    def node_addresses(self) -> dict[int, str]:
+        """Where each node is reached, by its id, as far as the nodes have told."""
+        return self._route.node_addresses()
+
     def admin(self, operation: str, *args: object, node: int | None = None, timeout_ms: int | None = None) -> Any:
         """Ask one node (by default the one that serves this client, the leader if there is one) for an operation.
 

@@ -203,6 +203,10 @@ class Route:
         """The client address of a node, None while no WELCOME told it."""
         return self._addresses_by_id.get(node_id)
 
+    def node_addresses(self) -> dict[int, str]:
+        """The address of every node of which a WELCOME told, by its id; a copy."""
+        return dict(self._addresses_by_id)
+
     def addresses(self) -> list[str]:
         """Every address known, given or learned."""
         return [endpoint.address for endpoint in list(self.endpoints)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from raftactors.config import application_identity
 from raftactors.errors import ApplicationUnknownError
 
 
@@ -21,13 +22,8 @@ class ApplicationReference:
 
     @property
     def identity(self) -> str:
-        """What stays equal when the same class is named by module, by file or from a moved folder.
-
-        `pkg.bank:Bank`, `bank:Bank` and `/home/ann/bank.py:Bank` all give `bank:Bank`.
-        """
-        where, _, name = self.spec.rpartition(":")
-        stem = Path(where).stem if where.endswith(".py") else where.rpartition(".")[2]
-        return f"{stem}:{name}"
+        """What stays equal when the same class is named in another way."""
+        return application_identity(self.spec)
 
 
 def refer_to(application: str | type, *, search_in: tuple[str, ...] = ()) -> ApplicationReference:

@@ -35,10 +35,12 @@ _PLAIN_ERRORS: frozenset[type[RaftActorsError]] = frozenset(
     {
         errors.AddressInUseError,
         errors.ApplicationUnknownError,
+        errors.ConfigDisagreesError,
         errors.ConfigError,
         errors.CorruptWalError,
         errors.DataLockedError,
         errors.ForeignDataError,
+        errors.NotAMemberError,
         errors.StorageError,
     }
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from raftactors.cluster.forking import close_inherited, let_go_after_fork
 from raftactors.errors import ExitCode
-from raftactors.node_process import REPORT_BYTES_MAX
+from raftactors.node.parent import REPORT_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,12 +24,14 @@ from raftactors.config import NodeConfig, hash_seed
 from raftactors.errors import (
     AddressInUseError,
     ApplicationUnknownError,
+    ConfigDisagreesError,
     ConfigError,
     CorruptWalError,
     DataLockedError,
     DataLostError,
     ExitCode,
     ForeignDataError,
+    NotAMemberError,
     RaftActorsError,
     StorageError,
 )
@@ -57,6 +59,8 @@ _ERRORS: dict[int, type[RaftActorsError]] = {
     ExitCode.DATA_CORRUPT: CorruptWalError,
     ExitCode.DATA_UNREADABLE: StorageError,
     ExitCode.DATA_LOST: DataLostError,
+    ExitCode.NOT_A_MEMBER: NotAMemberError,
+    ExitCode.CONFIG_DISAGREES: ConfigDisagreesError,
 }
 
 

@@ -26,6 +26,8 @@ _INCURABLE = frozenset(
         ExitCode.DATA_LOCKED,
         ExitCode.DATA_CORRUPT,
         ExitCode.DATA_LOST,
+        ExitCode.NOT_A_MEMBER,
+        ExitCode.CONFIG_DISAGREES,
     }
 )
 """Starting again cannot help: a person has to look."""

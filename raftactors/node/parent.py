@@ -90,13 +90,14 @@ class StopSignals:
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, lambda *_: None)
 
-    def wait(self, parent_fd: int, look_after: Callable[[], None]) -> ExitCode:
+    def wait(self, parent_fd: int, look_after: Callable[[], None], trouble_fd: int) -> ExitCode:
         """Sleep until a stop signal (OK) or until the parent's end of the pipe closes (PARENT_DIED).
 
-        `look_after` is called about every second meanwhile.
+        FAILURE says that `trouble_fd` became readable. `look_after` is called about every second meanwhile.
         """
         with selectors.DefaultSelector() as selector:
             selector.register(self._reader, selectors.EVENT_READ)
+            selector.register(trouble_fd, selectors.EVENT_READ)
             if parent_fd >= 0:
                 selector.register(parent_fd, selectors.EVENT_READ)
             while True:
@@ -106,6 +107,8 @@ class StopSignals:
                     return ExitCode.OK
                 if parent_fd in ready:
                     return ExitCode.PARENT_DIED
+                if trouble_fd in ready:
+                    return ExitCode.FAILURE
                 look_after()
 
     def close(self) -> None:

@@ -1,22 +1,12 @@
-"""One node process: reads its configuration, wires its actors, serves until it is told to stop.
-
-Started as `python -m raftactors.node CONFIG.json`. One line of JSON says that it serves: to the pipe `ready_fd` if the
-configuration names one, else on standard output. SIGTERM and SIGINT hand leadership over, drain and exit 0; when the
-pipe `parent_fd` closes the node ends itself with its own exit code.
-"""
+"""The composition root of one node: opens the data folder and the sockets, wires the actors, starts and stops them."""
 
 from __future__ import annotations
 
 import contextlib
-import faulthandler
-import gc
 import logging
-import os
-import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import pykka
@@ -26,7 +16,6 @@ from raftactors.actors.application import ApplicationActor
 from raftactors.actors.consensus import Consensus
 from raftactors.actors.gateway import Gateway
 from raftactors.actors.guard import ConnectionGuard, GuardWaiter
-from raftactors.actors.log_writer import LogWriter
 from raftactors.actors.mailbox import Lane
 from raftactors.actors.mailboxes import Mailboxes, make_mailboxes
 from raftactors.actors.messages import Drain
@@ -43,14 +32,11 @@ from raftactors.actors.transport import TransportActor
 from raftactors.app.host import ApplicationHost
 from raftactors.app.loading import load_application
 from raftactors.app.on_disk_host import make_host
-from raftactors.config import Durability, NodeConfig, hash_seed
+from raftactors.config import Durability, NodeConfig
 from raftactors.core.raw_node import RawNode
 from raftactors.core.storage import MemoryStorage
 from raftactors.core.types import Snapshot
-from raftactors.errors import ConfigError, ExitCode, RaftActorsError
-from raftactors.node_descriptors import within_descriptors
-from raftactors.node_output import NodeOutput, fill_standard_descriptors
-from raftactors.node_process import ParentLink, StopSignals, take_signals
+from raftactors.node.output import fill_standard_descriptors
 from raftactors.storage import FileSystem, OpenedStorage, open_data_dir
 from raftactors.storage.opening import SNAPSHOT_FOLDER
 from raftactors.storage.scrubbing import scrub
@@ -83,11 +69,13 @@ class Node:
     def __init__(self, config: NodeConfig, *, files: FileSystem | None = None) -> None:
         """Open folder and sockets; `files` stands in for the real file system."""
         self.config = config
+        self.leader_id = 0
+        """The leader that this node knows, 0: none; at most a tick old."""
         application = load_application(config.application, config.import_paths)
         fill_standard_descriptors()  # Before anything is opened: its module may have closed some.
         with contextlib.ExitStack() as undo:
-            self._zmq = zmq.Context()
-            undo.callback(self._zmq.destroy, linger=0)
+            self.context = zmq.Context()
+            undo.callback(self.context.destroy, linger=0)
             self.storage: OpenedStorage = open_data_dir(
                 config.data_dir,
                 cluster_id=config.cluster_id,
@@ -98,13 +86,13 @@ class Node:
                 incarnation_min=config.incarnation_min,
             )
             undo.callback(self.storage.close)
-            self.network = PeerNetwork(config, self.storage.incarnation, context=self._zmq)
+            self.network = PeerNetwork(config, self.storage.incarnation, context=self.context)
             undo.callback(self.network.close)
             self.snapshot_network: SnapshotNetwork | None = None
             if config.me.snapshot_address:
-                self.snapshot_network = SnapshotNetwork(config, self.storage.incarnation, context=self._zmq)
+                self.snapshot_network = SnapshotNetwork(config, self.storage.incarnation, context=self.context)
                 undo.callback(self.snapshot_network.close)
-            self.endpoint = ClientEndpoint(config, self.storage.incarnation, context=self._zmq)
+            self.endpoint = ClientEndpoint(config, self.storage.incarnation, context=self.context)
             undo.callback(self.endpoint.close)
             host = make_host(
                 application(),
@@ -170,7 +158,11 @@ class Node:
             gateway=to.gateway,
             watchdog=Watchdog(watched),
             snapshot=snapshot or Snapshot(),
+            on_leader=self._take_leader,
         )
+
+    def _take_leader(self, leader_id: int) -> None:
+        self.leader_id = leader_id
 
     def _storing_starters(self) -> dict[str, Starter]:
         config, opened, to = self.config, self.storage, self._to
@@ -308,69 +300,4 @@ class Node:
         for waiter in self._waiters:
             waiter.close()
         self.storage.close()
-        self._zmq.destroy(linger=0)
-
-
-def run(config: NodeConfig, link: ParentLink, output: NodeOutput) -> ExitCode:
-    """Serve until told to stop; returns the exit code. Raises what `Node` raises when it cannot start."""
-    if sys.flags.optimize:
-        raise ConfigError("python -O removes assertions that the node relies on; start it without -O")
-    faulthandler.enable(output.stream)
-    sys.setswitchinterval(config.switch_interval_us / 1_000_000)
-    node = Node(within_descriptors(config))
-    # What start-up built lives as long as the process: the collector need not look at it again.
-    gc.collect()
-    gc.freeze()
-    # Before anybody is told that the node serves, and may tell it to end.
-    with contextlib.closing(StopSignals()) as signals:
-        node.start()
-        ready = {"event": "ready", "node_id": config.node_id, "pid": os.getpid(), "incarnation": node.incarnation}
-        link.report(ready, output.print_line)
-        code = signals.wait(link.parent_fd, output.look_after)
-    node.stop(drain=code is ExitCode.OK)
-    return code
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry of the node process; prints one clear line and returns a distinct code for each start-up failure."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if len(arguments) != 1:
-        print("raftactors: start a node with python -m raftactors.node CONFIG.json", file=sys.stderr)
-        return ExitCode.USAGE
-    try:
-        config = _read_config(Path(arguments[0]))
-        if os.environ.get("PYTHONHASHSEED") != hash_seed(config.cluster_id):
-            # The seed is read when the interpreter starts, so the process replaces itself once.
-            os.environ["PYTHONHASHSEED"] = hash_seed(config.cluster_id)
-            os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # our own program, our own arguments
-        link = ParentLink(config)
-    except RaftActorsError as error:
-        print(f"raftactors: {error}", file=sys.stderr)
-        return error.exit_code
-    take_signals(is_supervised=link.is_supervised)
-    output = NodeOutput(log_bytes_max=config.log_bytes_max if link.is_supervised else 0)
-    output.look_after()
-    writer = LogWriter(output.stream)
-    writer.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s node={config.node_id} %(name)s %(message)s"))
-    logging.basicConfig(level=config.log_level, handlers=[writer])
-    try:
-        with contextlib.closing(writer):
-            return run(config, link, output)
-    except RaftActorsError as error:
-        link.report_failure(str(error), error.exit_code)
-        print(f"raftactors: {error}", file=output.stream, flush=True)
-        return error.exit_code
-    finally:
-        # Where the traceback of anything else is to go, whatever the application has made of it.
-        sys.stderr = output.stream
-
-
-def _read_config(path: Path) -> NodeConfig:
-    try:
-        return NodeConfig.from_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"the node configuration {path} cannot be read: {error.strerror}") from error
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+        self.context.destroy(linger=0)
