@@ -28,10 +28,7 @@ def status(
 ) -> None:
     """Show every node: process, role, term, indexes, CPU and memory."""
     target = find_target(context, data_dir, addresses)
-    if target.manifest is None:
-        document = _ask_nodes(target)
-    else:
-        document = cast("dict[str, Any]", operate(data_dir, "status"))
+    document = _ask_nodes(target) if target.manifest is None else cast("dict[str, Any]", operate(data_dir, "status"))
     console = Console()
     if as_json:
         print_json(document)

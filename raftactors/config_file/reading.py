@@ -110,7 +110,8 @@ def _refusal(name: str, section: str) -> str:
         where = f"under [{KEYS[name].section}]" if KEYS[name].section else "before the first section"
         return f"{name} does not belong here; write it {where}"
     inside = f"[{section}]" if section else "a configuration"
-    near = suggestion(name, [*(known for known in KEYS if KEYS[known].section == section or not section), MEMBERS])
+    here = [known for known in KEYS if KEYS[known].section == section] if section else [*KEYS, MEMBERS, *SECTIONS]
+    near = suggestion(name, filter(None, here))
     return f"there is no key {name!r} in {inside}; {near}"
 
 

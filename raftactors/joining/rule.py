@@ -34,6 +34,9 @@ class Contradiction(NamedTuple):
     text: str
 
 
+_IDS_SHOWN_MAX = 32
+_TEXT_SHOWN_MAX = 120
+
 _WAYS_OUT = {
     Topic.CLUSTER: "give it the cluster_id and the addresses that the others have",
     Topic.MEMBERSHIP: "correct its node_id, or its members; the members of a cluster are fixed when it is created",
@@ -72,14 +75,14 @@ def _other_addresses(config: NodeConfig, asked_id: int, welcome: Welcome) -> Con
         return Contradiction(Topic.ADDRESSES, f"answers as node {welcome.node_id} at {ours[asked_id]}")
     moved = [node_id for node_id in sorted(ours) if _plain(theirs[node_id]) != _plain(ours[node_id])]
     if moved:
-        text = f"has node {moved[0]} at {theirs[moved[0]]} for clients, not at {ours[moved[0]]}"
+        text = f"has node {moved[0]} at {_shown(theirs[moved[0]])} for clients, not at {ours[moved[0]]}"
         return Contradiction(Topic.ADDRESSES, text)
     return None
 
 
 def _other_application(config: NodeConfig, welcome: Welcome) -> Contradiction | None:
     if application_identity(welcome.application) != application_identity(config.application):
-        return Contradiction(Topic.APPLICATION, f"runs {welcome.application}, not {config.application}")
+        return Contradiction(Topic.APPLICATION, f"runs {_shown(welcome.application)}, not {config.application}")
     return None
 
 
@@ -120,7 +123,13 @@ def _client_addresses(config: NodeConfig) -> dict[int, str]:
 
 
 def _ids(members: Mapping[int, str]) -> str:
-    return ", ".join(map(str, sorted(members)))
+    more = ["..."] if len(members) > _IDS_SHOWN_MAX else []
+    return ", ".join([*map(str, sorted(members)[:_IDS_SHOWN_MAX]), *more])
+
+
+def _shown(text: str) -> str:
+    """Text from outside as part of a line: not too long, and nothing that moves a cursor."""
+    return "".join(character if character.isprintable() else "?" for character in text[:_TEXT_SHOWN_MAX])
 
 
 def _plain(address: str) -> tuple[str, int]:
