@@ -220,7 +220,7 @@ class NodeConfig:
         _within("application_watchdog_ms", self.application_watchdog_ms, 100, 86_400_000)
         _within("drain_ms", self.drain_ms, 0, 600_000)
         _within("log_bytes_max", self.log_bytes_max, 1024, 1024**4)
-        _within("ask_members_ms", self.ask_members_ms, 0, 60_000)
+        _within("ask_members_ms", self.ask_members_ms, 0, 5_000)
         _within("incarnation_min", self.incarnation_min, 0, 2**63 - 1)
         if self.log_level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise ConfigError(f"log_level is {self.log_level!r}; choose DEBUG, INFO, WARNING or ERROR")

@@ -94,7 +94,7 @@ def save(
         raise ConfigError(f"{to} exists; name a new file")
     with target.client(timeout_ms) as client:
         known = sorted(client.status())  # The nodes tell who they are.
-        chosen = node or client.leader_id or known[0]
+        chosen = (client.leader_id or known[0]) if node is None else node
         if chosen not in known:
             raise ConfigError(f"node {chosen} is not one of the cluster, which has {known}; see `raftactors status`")
         document: dict[str, Any] = client.admin("snapshot", node=chosen, timeout_ms=timeout_ms)

@@ -11,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 
 from raftactors.cluster.ports import hold_port
+from raftactors.config_file import ENVIRONMENT_PREFIX
 
-from .conftest import COMMAND, Done
+from .conftest import COMMAND, NAMING_A_CLUSTER, Done
 
 HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 END_TIMEOUT_S = 60
@@ -20,7 +21,12 @@ END_TIMEOUT_S = 60
 
 def environment(**changed: str) -> dict[str, str]:
     """That of this process, without what would name a cluster or configure a node."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("RAFTACTORS_")} | changed
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in NAMING_A_CLUSTER and not name.startswith(ENVIRONMENT_PREFIX)
+    }
+    return inherited | changed
 
 
 class HandRun:

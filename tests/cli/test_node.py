@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from raftactors.cli import main
 from raftactors.cluster.supervisor import _INCURABLE
 from raftactors.config import hash_seed
 from raftactors.config_file import load
 from raftactors.errors import ExitCode
 
-from .by_hand import HandRun, end_of, ready_line
-from .conftest import Done, Run
+from .by_hand import HandRun, end_of, environment, ready_line
+from .conftest import Run
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HandRun]:
     """Three nodes by hand that have elected a leader, for the whole module."""
     with HandRun(tmp_path_factory.mktemp("by hand")) as cluster:
         assert cluster.init().code == 0
-        processes = [cluster.start(f"node-{node_id}.toml", RAFTACTORS_NODE_TICK_MS="20") for node_id in (1, 2, 3)]
+        processes = [cluster.start(f"node-{node_id}.toml", RAFTACTORS_NODE_DRAIN_MS="1000") for node_id in (1, 2, 3)]
         for node_id, process in enumerate(processes, 1):
             assert json.loads(ready_line(process))["node_id"] == node_id
         assert cluster.put("first", "1", cluster.client_addresses[1]).code == 0
@@ -36,18 +37,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HandRun]:
         for process in processes:
             done = end_of(process)
             assert done.code == 0, done.err
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Runs commands that start nothing, in this process and an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: str, stdin: str = "") -> Done:
-        code = main(words)
-        return Done(code, *capfd.readouterr())
-
-    return call
 
 
 def test_init_writes_all_files_and_never_over_one(here: Run, tmp_path: Path) -> None:
@@ -165,6 +154,22 @@ def test_another_configuration_ends_the_node(cluster: HandRun, setting: str, rea
     done = cluster.command("node", "run", "node-3.toml", "--set", setting)
     assert done.code == ExitCode.CONFIG_DISAGREES
     assert reason in done.error
+
+
+def test_a_node_that_a_supervisor_starts_asks_as_well(cluster: HandRun) -> None:
+    config = load(cluster.folder / "node-3.toml", flags=[("cluster_id", "5", "")]).config
+    (cluster.folder / "config.json").write_text(config.to_json())
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "raftactors.node", "config.json"],
+        cwd=cluster.folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == ExitCode.CONFIG_DISAGREES
+    assert "not in 5" in done.stderr
 
 
 def test_another_address_ends_the_node(cluster: HandRun) -> None:

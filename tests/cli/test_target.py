@@ -7,31 +7,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from raftactors.cli import main
 from raftactors.errors import ExitCode
 from tests.client.fake_node import FakeNode
 
-from .conftest import Done, Run
+from .conftest import Run
 
 
 @pytest.fixture
 def node() -> Iterator[FakeNode]:
     with FakeNode(node_id=1) as node:
         yield node
-
-
-@pytest.fixture
-def here(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, capfd: pytest.CaptureFixture[str]
-) -> Run:
-    """Runs commands in this process, in a folder that holds no cluster."""
-    monkeypatch.chdir(tmp_path_factory.mktemp("nothing here"))
-
-    def call(*words: str, stdin: str = "") -> Done:
-        code = main(words)
-        return Done(code, *capfd.readouterr())
-
-    return call
 
 
 def test_every_command_that_talks_to_nodes(here: Run, node: FakeNode) -> None:

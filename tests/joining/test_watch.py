@@ -22,7 +22,7 @@ from raftactors.joining.asking import ask_members
 from raftactors.joining.watch import ConfigurationWatch, check_at_start
 from tests.client.fake_node import FakeNode
 
-LONG_MS = 20_000
+LONG_MS = 5_000
 
 
 @pytest.fixture
