@@ -183,8 +183,10 @@ class NodeConfig:
     `log_bytes_max` (1 KiB to 1 TiB) is put aside, and the one before goes. `durability` is what `Durability.parse`
     reads. A data folder that has not come to `incarnation_min` is refused, with 1 an empty one, with more an old copy:
     a node that has forgotten its vote or what it acknowledged must not take part. The ready line tells the incarnation
-    that a node serves with. Before it takes part, a node asks the others for at most `ask_members_ms` whether their
-    configurations agree with its own, and again from time to time while it knows no leader; 0: it never asks.
+    that a node serves with. The file `witness_path`, outside of `data_dir`, keeps what the node has shown to others:
+    data that holds less, as a copy from before does, is refused as well; empty for none (docs/guarantees.md). Before it
+    takes part, a node asks the others for at most `ask_members_ms` whether their configurations agree with its own, and
+    again from time to time while it knows no leader; 0: it never asks.
     """
 
     cluster_id: int
@@ -211,6 +213,7 @@ class NodeConfig:
     ready_fd: int = -1
     log_bytes_max: int = 8 * 1024 * 1024
     incarnation_min: int = 0
+    witness_path: str = ""
 
     def __post_init__(self) -> None:
         _within("cluster_id", self.cluster_id, 1, 2**63 - 1)

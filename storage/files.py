@@ -7,6 +7,7 @@ can put a disk that loses, tears and refuses in its place (`raftactors.storage.m
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,18 @@ from raftactors.storage.descriptors import open_descriptor
 Buffer = bytes | bytearray | memoryview
 
 _PID_BYTES = 20
+
+
+class MappedFile(Protocol):
+    """The pages of a file as memory: storing takes no system call, and outlives the process at once."""
+
+    def __setitem__(self, span: slice, content: Buffer, /) -> None:
+        """Store `content`, which is as long as the span; not durable before the next sync of the file."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the pages."""
+        ...
 
 
 class FileSystem(Protocol):
@@ -42,6 +55,10 @@ class FileSystem(Protocol):
 
     def pread(self, descriptor: int, length: int, offset: int) -> bytes:
         """Read `length` bytes at `offset`; fewer come back only at the end of the file."""
+        ...
+
+    def map(self, descriptor: int, length: int) -> MappedFile:
+        """The first `length` bytes of a file, whose blocks must all be there, as memory to store into."""
         ...
 
     def fdatasync(self, descriptor: int) -> None:
@@ -130,6 +147,9 @@ class RealFiles:
             parts.append(content)
             read += len(content)
         return b"".join(parts)
+
+    def map(self, descriptor: int, length: int) -> MappedFile:
+        return mmap.mmap(descriptor, length)
 
     def fdatasync(self, descriptor: int) -> None:
         try:

@@ -14,7 +14,7 @@ from random import Random
 from typing import NoReturn
 
 from raftactors.errors import ExitCode
-from raftactors.storage.files import Buffer
+from raftactors.storage.files import Buffer, MappedFile
 
 SECTOR_BYTES = 512
 """What the disk writes as a whole: a torn write loses or keeps each sector for itself."""
@@ -95,6 +95,9 @@ class MemoryFiles:
         file, name = self._open[descriptor]
         self._note("pread", name)
         return bytes(file.current[offset : offset + length])
+
+    def map(self, descriptor: int, length: int) -> MappedFile:
+        return _Mapped(self, *self._open[descriptor])
 
     def fdatasync(self, descriptor: int) -> None:
         self._sync("fdatasync", descriptor)
@@ -245,6 +248,23 @@ class MemoryFiles:
     def _change(parent: _Directory, removed: str, added: str, what: _File | _Directory | None) -> None:
         _apply(parent.current, removed, added, what)
         parent.unsynced.append((removed, added, what))
+
+
+class _Mapped:
+    """Stores into a file that is mapped; in `calls` they stand as "store"."""
+
+    def __init__(self, disk: MemoryFiles, file: _File, name: str) -> None:
+        self._disk = disk
+        self._file = file
+        self._name = name
+
+    def __setitem__(self, span: slice, content: Buffer) -> None:
+        self._disk._note("store", self._name)
+        _place(self._file.current, span.start, bytes(content))
+        self._file.unsynced.append((span.start, bytes(content)))
+
+    def close(self) -> None:
+        pass
 
 
 def _apply(names: dict[str, _File | _Directory], removed: str, added: str, what: _File | _Directory | None) -> None:

@@ -40,6 +40,7 @@ from raftactors.storage.segment import (
     segment_name,
 )
 from raftactors.storage.syncing import IntervalSync
+from raftactors.storage.witness import Witness
 
 _SALT_BYTES = 4
 
@@ -71,6 +72,7 @@ class Wal:
         place: Place,
         log: LogState,
         durability: Durability = Durability(),  # noqa: B008  # frozen
+        witness: Witness | None = None,
     ) -> None:
         self._files = files
         self._folder = folder
@@ -89,6 +91,7 @@ class Wal:
         self._spares = Preallocator(files, folder)
         self._spares.adopt(segment_bytes)
         self._usable = True
+        self._witness = witness
         self.durability = durability
         self._sync_each = durability.is_safe
         self._descriptor = files.open(folder / header.name)
@@ -100,6 +103,9 @@ class Wal:
 
         With a durability of `interval` it returns when the batch is written and becomes durable within the interval,
         with `none` when the operating system gets to it: a power cut then loses whole batches off the end of the log.
+
+        What is durable is shown to the witness, if there is one, before `append` or `sync` returns; a batch that makes
+        the log end earlier is written after the witness was lowered.
 
         The last hard state counts. A batch with a snapshot starts the log anew behind that snapshot; an entry that is
         there already replaces it and everything after it. Nothing to write is nothing done. A failed sync ends the
@@ -135,9 +141,12 @@ class Wal:
         with self._interval_sync.lock:
             if self._descriptor < 0 or self._durable == self._written:
                 return
-            written = self._written
+            # What the sync covers: each was noted after it had been written.
+            written, hard_state, end = self._written, self._hard_state, self._end
             self._timed_sync()
             self._durable = written
+            if self._witness is not None:
+                self._witness.show(hard_state, end)
 
     @property
     def lacks_space(self) -> bool:
@@ -215,23 +224,27 @@ class Wal:
 
     def _write(self, encoded: EncodedBatch) -> None:
         place, stats = self._place, self.stats
-        content, chain, end, entries, hard_state, snapshot, vouched = encoded
+        content, chain, end, entries, _, snapshot, vouched = encoded
         offset, number, length = place.offset, place.number, len(content)
         stop = offset + length
         durable = self._durable
         far = self._far_marks.is_due(durable.number, offset, number, stop)
         content += encode_marks(place.salt, durable, stop, far=far)
-        self._files.pwrite(self._descriptor, content, offset)
-        self._written = Mark(number, end.term, end.index)
+        witness = self._witness
+        if witness is None or end >= self._end:
+            self._put(content, encoded)
+        else:
+            with self._interval_sync.lock:  # Or a sync in between would show the old end once more.
+                witness.lower(end)
+                self._put(content, encoded)
         if self._sync_each:
             self._timed_sync()
             self._durable = self._written
+            if witness is not None:
+                witness.show(self._hard_state, end)
         place.offset = stop
         place.number = number + 1
         place.chain = chain
-        self._end = end
-        if hard_state is not None:
-            self._hard_state = hard_state
         if snapshot is not None:
             self._snapshot = snapshot
         for vouched_for in vouched:
@@ -243,6 +256,13 @@ class Wal:
             self._spares.start(self._segment_bytes)
         if self.durability.interval_ms:
             self._interval_sync.written()
+
+    def _put(self, content: bytearray, encoded: EncodedBatch) -> None:
+        self._files.pwrite(self._descriptor, content, self._place.offset)
+        if encoded.hard_state is not None:
+            self._hard_state = encoded.hard_state
+        self._end = encoded.end
+        self._written = Mark(self._place.number, *encoded.end)
 
     def _timed_sync(self) -> None:
         started = perf_counter()

@@ -3,6 +3,7 @@
 DIR/cluster.json, cluster.lock     what it holds and who runs it
 DIR/control/socket                 where its supervisor hears other commands, while it runs
 DIR/node-1/config.json, log, data/ what the first node is told, what it says, what it keeps; and so on
+DIR/witness/node-1                 what the first node has shown to others, by which an old copy of data/ is noticed
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import psutil
 from raftactors.cluster.application import ApplicationReference
 from raftactors.cluster.control_socket import FOLDER_NAME, remove_socket
 from raftactors.cluster.manifest import FILE_NAME, FolderLock, Manifest, load_manifest
-from raftactors.cluster.node_folder import CONFIG_NAME, node_folder
+from raftactors.cluster.node_folder import CONFIG_NAME, WITNESS_FOLDER, node_folder
 from raftactors.cluster.process_record import ProcessRecord
 from raftactors.config import Member
 from raftactors.errors import ForeignDataError, StorageError
@@ -96,6 +97,8 @@ class ClusterFolder:
         if (self.path / FILE_NAME).exists():
             for node_folder in self.path.glob("node-*"):
                 shutil.rmtree(node_folder)
+            if (self.path / WITNESS_FOLDER).exists():
+                shutil.rmtree(self.path / WITNESS_FOLDER)
             (self.path / FILE_NAME).unlink()
         strangers = sorted(entry.name for entry in self.path.iterdir() if entry.name not in _OURS)
         if strangers:

@@ -20,7 +20,7 @@ from raftactors.cluster.descriptors import require_descriptors
 from raftactors.cluster.folder import ClusterFolder
 from raftactors.cluster.forking import ForkGuard
 from raftactors.cluster.manifest import Manifest
-from raftactors.cluster.node_folder import CONFIG_NAME, least_incarnation
+from raftactors.cluster.node_folder import CONFIG_NAME, least_incarnation, witness_path
 from raftactors.cluster.ports import HeldPort, hold_port
 from raftactors.cluster.probe import StatusProbe
 from raftactors.cluster.process import NODE_COMMAND, NODE_MARK, NodeProcess, NodeStartError, Usage
@@ -333,7 +333,7 @@ class LocalCluster:
                     members=members,
                     application=self._application.spec,
                     import_paths=self._application.import_paths,
-                    **self._node_options,
+                    **{"witness_path": str(witness_path(folder, member.node_id)), **self._node_options},
                 )
                 for member in members
             ]

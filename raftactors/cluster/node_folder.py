@@ -8,6 +8,7 @@ from pathlib import Path
 from raftactors.config import NodeConfig
 
 CONFIG_NAME = "config.json"
+WITNESS_FOLDER = "witness"
 
 
 def node_folder(cluster_folder: Path, node_id: int) -> Path:
@@ -18,6 +19,11 @@ def node_folder(cluster_folder: Path, node_id: int) -> Path:
 def data_folder(cluster_folder: Path, node_id: int) -> Path:
     """Where the node keeps its data."""
     return node_folder(cluster_folder, node_id) / "data"
+
+
+def witness_path(cluster_folder: Path, node_id: int) -> Path:
+    """Where it is kept what the node has shown: outside of its folder, so that no copy of that brings it back."""
+    return cluster_folder / WITNESS_FOLDER / f"node-{node_id}"
 
 
 def write_config(folder: Path, config: NodeConfig) -> None:

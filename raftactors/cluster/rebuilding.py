@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from raftactors.cluster.manifest import FolderLock, Manifest, load_manifest
-from raftactors.cluster.node_folder import data_folder, least_incarnation, node_folder
+from raftactors.cluster.node_folder import data_folder, least_incarnation, node_folder, witness_path
 from raftactors.config import Limits
 from raftactors.core.types import Entry, HardState, Snapshot
 from raftactors.errors import (
@@ -31,9 +31,12 @@ from raftactors.errors import (
 )
 from raftactors.storage import Identity, OpenedStorage, RealFiles, WalBatch, open_data_dir
 from raftactors.storage.identity import lock_folder, stored_identities
+from raftactors.storage.inspection import ReadOnlyFiles
 from raftactors.storage.opening import SNAPSHOT_FOLDER
 from raftactors.storage.reading import StoredHistory, read_history
+from raftactors.storage.record import LogEnd
 from raftactors.storage.snapshots import SnapshotFolder
+from raftactors.storage.witness import forgotten, read_witness
 
 _UNFINISHED_NAME = "data.new"
 _BATCH_BYTES = 1024 * 1024
@@ -79,9 +82,14 @@ def _rebuild(folder: Path, manifest: Manifest, members: list[int], node_id: int)
         fresh = home / _UNFINISHED_NAME
         if fresh.exists():
             shutil.rmtree(fresh)  # Of a rebuild that did not come to its end.
+        witness = witness_path(folder, node_id)
+        fresh_witness = witness.with_name(f"{witness.name}.new")
+        fresh_witness.unlink(missing_ok=True)
         identity = Identity(manifest.cluster_id, node_id, max(_incarnations(folder, members)))
-        _write(fresh, identity, source, HardState(term))
+        _write(fresh, identity, source, HardState(term), fresh_witness)
         kept = _put_in_place(home, fresh)
+        # Last: until then the node is refused by the witness of what it was, and rebuilt again.
+        _exchange_witness(witness, fresh_witness)
     return RebuiltNode(node_id, source_node, term, source.last_index, kept)
 
 
@@ -149,6 +157,10 @@ def _read_member(folder: Path, cluster_id: int, node_id: int) -> StoredHistory:
         )
     if history.identity.incarnation < (least := least_incarnation(node_folder(folder, node_id))):
         raise DataLostError(f"{path}: a copy of incarnation {history.identity.incarnation}, the node has had {least}")
+    shown = read_witness(ReadOnlyFiles(), witness_path(folder, node_id), cluster_id=cluster_id, node_id=node_id)
+    last = LogEnd(*_end_of(history))
+    if shown and (lacks := forgotten(shown, history.identity.incarnation, history.hard_state, last)):
+        raise DataLostError(f"{path}: an old copy: it {lacks}")
     return history
 
 
@@ -170,8 +182,11 @@ def _incarnations(folder: Path, members: list[int]) -> Iterator[int]:
             continue
 
 
-def _write(path: Path, identity: Identity, source: StoredHistory, hard_state: HardState) -> None:
-    """A data folder as that of a node which has received the source's snapshot, and its entries after that."""
+def _write(path: Path, identity: Identity, source: StoredHistory, hard_state: HardState, witness: Path) -> None:
+    """A data folder as that of a node which has received the source's snapshot, and its entries after that.
+
+    Its witness is made with it.
+    """
     files = RealFiles()
     opened = open_data_dir(
         path,
@@ -180,6 +195,7 @@ def _write(path: Path, identity: Identity, source: StoredHistory, hard_state: Ha
         segment_bytes=Limits().segment_bytes,
         files=files,
         incarnation=identity.incarnation,
+        witness_path=witness,
     )
     try:
         snapshot = _copy_snapshot(source, SnapshotFolder(files, path / SNAPSHOT_FOLDER, cluster_id=identity.cluster_id))
@@ -234,3 +250,12 @@ def _put_in_place(home: Path, fresh: Path) -> Path | None:
     fresh.rename(data)
     RealFiles().fsync_dir(home)
     return kept
+
+
+def _exchange_witness(witness: Path, fresh: Path) -> None:
+    if fresh.exists():
+        fresh.rename(witness)
+    else:  # It could not be made; the old one tells of more than what was rebuilt.
+        witness.unlink(missing_ok=True)
+    if witness.parent.exists():
+        RealFiles().fsync_dir(witness.parent)

@@ -84,6 +84,7 @@ class Node:
                 files=files,
                 durability=Durability.parse(config.durability),
                 incarnation_min=config.incarnation_min,
+                witness_path=Path(config.witness_path) if config.witness_path else None,
             )
             undo.callback(self.storage.close)
             self.network = PeerNetwork(config, self.storage.incarnation, context=self.context)

@@ -33,6 +33,7 @@ if str(ROOT) not in sys.path:  # Started as a script, the folder of the tests is
     sys.path.insert(0, str(ROOT))
 
 from raftactors import LocalCluster  # noqa: E402
+from raftactors.cluster.node_folder import witness_path  # noqa: E402
 from raftactors.cluster.process import NODE_COMMAND  # noqa: E402
 from raftactors.config import Limits, RaftTiming  # noqa: E402
 from tests.cluster.leader_kills import Account  # noqa: E402
@@ -160,6 +161,9 @@ class DiskCluster:
                 shutil.copytree(place, disk.mount_point / "data")
                 shutil.rmtree(place)
                 place.symlink_to(disk.mount_point / "data")
+                witness = witness_path(data, node_id)
+                shutil.move(witness, disk.mount_point / "witness")
+                witness.symlink_to(disk.mount_point / "witness")
             os.sync()
             self.cluster = undo.enter_context(cluster)
             self.cluster.wait_leader(30_000)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from raftactors.core.types import Entry, HardState, Snapshot
 from raftactors.storage import Durability, MemoryFiles, OpenedStorage, WalBatch, open_data_dir
-from raftactors.storage.files import Buffer
+from raftactors.storage.files import Buffer, MappedFile
 from raftactors.storage.memory import _Directory, _File
 
 FOLDER = Path("/node/1")
@@ -33,6 +33,19 @@ class Content:
     def __init__(self, data: bytes | bytearray = b"") -> None:
         self.data = bytearray(data)
         self.locked_by = -1
+
+
+class MappedContent:
+    """The bytes of a file to store into."""
+
+    def __init__(self, content: Content) -> None:
+        self._data = content.data
+
+    def __setitem__(self, span: slice, content: Buffer) -> None:
+        self._data[span] = content
+
+    def close(self) -> None:
+        pass
 
 
 class PlainFiles:
@@ -69,6 +82,9 @@ class PlainFiles:
 
     def pread(self, descriptor: int, length: int, offset: int) -> bytes:
         return bytes(memoryview(self._open[descriptor].data)[offset : offset + length])
+
+    def map(self, descriptor: int, length: int) -> MappedFile:
+        return MappedContent(self._open[descriptor])
 
     def fdatasync(self, descriptor: int) -> None:
         pass
