@@ -126,7 +126,8 @@ def read_witness(files: FileSystem, path: Path, *, cluster_id: int, node_id: int
     if not files.exists(path):
         return None
     content = _read(files, path)
-    slots = [slot for span in _SLOTS if (slot := _decode(path, content[span])) is not None]
+    spans = _SLOTS if len(content) == _FILE_BYTES else ()
+    slots = [slot for span in spans if (slot := _decode(path, content[span])) is not None]
     if not slots and any(content):
         log.warning("%s: neither slot of the witness verifies: it cannot tell whether the data is an old copy", path)
     for slot in slots:
@@ -159,9 +160,10 @@ def open_witness(files: FileSystem, path: Path, identity: Identity, found: Shown
 
 
 def _read(files: FileSystem, path: Path) -> bytes:
+    """What is there, and one byte more if it is longer than it should be."""
     descriptor = files.open(path)
     try:
-        return files.pread(descriptor, _FILE_BYTES, 0)
+        return files.pread(descriptor, _FILE_BYTES + 1, 0)
     finally:
         files.close(descriptor)
 

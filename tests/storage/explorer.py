@@ -27,7 +27,19 @@ from raftactors.errors import StorageError
 from raftactors.storage import OpenedStorage, WalBatch, open_data_dir
 
 from .shares import parse_share, run_shares, tell
-from .tape import FOLDER, SEGMENT_BYTES, Content, Cut, FrozenDirectory, FrozenFile, Names, Observe, PlainFiles, Recorder
+from .tape import (
+    FOLDER,
+    SEGMENT_BYTES,
+    WITNESS,
+    Content,
+    Cut,
+    FrozenDirectory,
+    FrozenFile,
+    Names,
+    Observe,
+    PlainFiles,
+    Recorder,
+)
 from .workloads import WORKLOADS
 
 SECTOR_BYTES = 512
@@ -193,7 +205,7 @@ class Judge:
         names: Names = {name: None if content is None else Content(content) for name, content in image.items()}
         files = PlainFiles(names)
         try:
-            opened = self._open(files)
+            opened = self._open(files, cut)
         except Exception as error:
             return f"refused: {type(error).__name__}: {error}"
         found = self._observe(opened)
@@ -206,12 +218,12 @@ class Judge:
         key = left_by(files, found)
         if key in self._passed:
             return ""
-        complaint = self._second_start(files, opened)
+        complaint = self._second_start(files, cut, opened)
         if not complaint:
             self._passed.add(key)
         return complaint
 
-    def _second_start(self, files: PlainFiles, opened: OpenedStorage) -> str:
+    def _second_start(self, files: PlainFiles, cut: Cut, opened: OpenedStorage) -> str:
         last = opened.entries[-1].index if opened.entries else opened.snapshot.index
         probe = Entry(opened.hard_state.term + 1, last + 1, b"probe")
         hard_state = HardState(probe.term, 1, last)
@@ -219,7 +231,7 @@ class Judge:
         try:
             opened.wal.append([WalBatch(hard_state, [probe])])
             files.end_process()
-            again = self._open(files)
+            again = self._open(files, cut)
         except Exception as error:
             return f"second start refused: {type(error).__name__}: {error}"
         if (again.entries, again.hard_state) != (expected, hard_state):
@@ -227,10 +239,16 @@ class Judge:
         return "" if again.incarnation > opened.incarnation else "the second start repeated an incarnation"
 
     @staticmethod
-    def _open(files: PlainFiles) -> OpenedStorage:
+    def _open(files: PlainFiles, cut: Cut) -> OpenedStorage:
         salts = Random(1)
         return open_data_dir(
-            FOLDER, cluster_id=9, node_id=1, segment_bytes=SEGMENT_BYTES, files=files, random_bytes=salts.randbytes
+            FOLDER,
+            cluster_id=9,
+            node_id=1,
+            segment_bytes=SEGMENT_BYTES,
+            files=files,
+            random_bytes=salts.randbytes,
+            witness_path=WITNESS if cut.has_witness else None,
         )
 
 

@@ -20,6 +20,7 @@ from raftactors.storage.files import Buffer, MappedFile
 from raftactors.storage.memory import _Directory, _File
 
 FOLDER = Path("/node/1")
+WITNESS = Path("/witness/1")
 SEGMENT_BYTES = 16 * 1024
 
 Names = dict[str, "Content | None"]
@@ -156,6 +157,7 @@ class Cut:
     root: FrozenDirectory
     allowed: tuple[Hashable, ...]
     incarnation: int
+    has_witness: bool
 
 
 Observe = Callable[[OpenedStorage], Hashable]
@@ -193,8 +195,10 @@ class Recorder(MemoryFiles):
     """A disk that takes a cut before every call which changes or syncs something.
 
     A workload tells it with `begin` what would be found if the step that follows were durable, and with `acknowledge`
-    that it must be found from now on.
+    that it must be found from now on. With `has_witness` its folder is opened with one.
     """
+
+    has_witness = False
 
     def __init__(self, workload: str, seed: int = 7) -> None:
         super().__init__()
@@ -217,6 +221,7 @@ class Recorder(MemoryFiles):
             files=self,
             random_bytes=self.rng.randbytes,
             durability=Durability.parse(durability),
+            witness_path=WITNESS if self.has_witness else None,
         )
         self._incarnation = opened.incarnation
         return opened
@@ -242,7 +247,9 @@ class Recorder(MemoryFiles):
     def freeze(self) -> None:
         """Take a cut here."""
         root = self._freeze_directory(self._root)
-        self.cuts.append(Cut(self._workload, len(self.calls), root, tuple(self._allowed), self._incarnation))
+        self.cuts.append(
+            Cut(self._workload, len(self.calls), root, tuple(self._allowed), self._incarnation, self.has_witness)
+        )
 
     def crash(self, rng: Random) -> None:
         """Cut the power; what the cuts shared so far is not what is there now."""

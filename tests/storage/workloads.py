@@ -148,5 +148,5 @@ def recovery(disk: Recorder) -> None:
     disk.freeze()
 
 
-# Registers the workloads of snapshots, which build on what stands above.
-from . import snapshot_workloads  # noqa: E402, F401
+# Registers the workloads that build on what stands above.
+from . import snapshot_workloads, witness_workloads  # noqa: E402, F401
