@@ -73,11 +73,13 @@ def test_a_first_start_that_never_served_is_started_over(tmp_path: Path) -> None
     folder = ClusterFolder(tmp_path, nodes=3, application=BANK)
     folder.new_manifest(MEMBERS).save(tmp_path)
     (folder.node_path(1) / "data").mkdir(parents=True)
+    (tmp_path / "witness").mkdir()
     folder.close(remove=True)
     again = ClusterFolder(tmp_path, nodes=1, application=ApplicationReference(spec="other:Other"))
     assert not again.has_served
     assert again.cluster_id != folder.cluster_id
     assert not again.node_path(1).exists()
+    assert not (tmp_path / "witness").exists()
     again.close(remove=True)
 
 

@@ -14,6 +14,7 @@ import pytest
 from raftactors.cluster.application import refer_to
 from raftactors.cluster.local import KEY_VALUE, LocalCluster
 from raftactors.cluster.manifest import FolderLock, Manifest
+from raftactors.cluster.node_folder import witness_path
 from raftactors.cluster.rebuilding import rebuild_node
 from raftactors.config import Limits, Member, RaftTiming
 from raftactors.core.types import Entry, HardState, Snapshot
@@ -37,7 +38,13 @@ def data_of(folder: Path, node_id: int) -> Path:
 
 
 def open_node(folder: Path, node_id: int) -> OpenedStorage:
-    return open_data_dir(data_of(folder, node_id), cluster_id=CLUSTER_ID, node_id=node_id, segment_bytes=16_384)
+    return open_data_dir(
+        data_of(folder, node_id),
+        cluster_id=CLUSTER_ID,
+        node_id=node_id,
+        segment_bytes=16_384,
+        witness_path=witness_path(folder, node_id),
+    )
 
 
 def write_log(folder: Path, node_id: int, terms: Sequence[int], hard_state: HardState) -> None:
@@ -164,6 +171,43 @@ def test_an_old_copy_is_no_source(make_cluster: MakeCluster) -> None:
         rebuild_node(folder, 2)
     open_node(folder, 3).close()
     assert rebuild_node(folder, 2).last_index == 2
+
+
+def test_a_copy_from_the_present_run_is_no_source(make_cluster: MakeCluster, tmp_path: Path) -> None:
+    folder = make_cluster(3)
+    write_log(folder, 1, [1, 1], HardState(1, 1, 2))
+    opened = open_node(folder, 3)
+    shutil.copytree(data_of(folder, 3), tmp_path / "copy")
+    opened.wal.append([WalBatch(HardState(1, 1, 2), [Entry(1, 1, b""), Entry(1, 2, b"")])])
+    opened.close()
+    data_of(folder, 3).rename(tmp_path / "true")
+    (tmp_path / "copy").rename(data_of(folder, 3))
+    with pytest.raises(StorageError, match=r"node 3: .*/data: an old copy: it is of term 0, but .* shown term 1"):
+        rebuild_node(folder, 2)
+    shutil.rmtree(data_of(folder, 3))
+    (tmp_path / "true").rename(data_of(folder, 3))
+    assert rebuild_node(folder, 2).last_index == 2
+
+
+def test_the_witness_tells_of_what_was_rebuilt_and_no_more(make_cluster: MakeCluster) -> None:
+    folder = make_cluster(3)
+    for node_id in (1, 3):
+        write_log(folder, node_id, [1, 1], HardState(1, 1, 2))
+    write_log(folder, 2, [1, 1, 5, 5], HardState(6, 2, 2))  # It led alone and stood again: nobody heard of it.
+    shutil.rmtree(data_of(folder, 2))
+    with pytest.raises(DataLostError, match="nothing is here"):
+        open_node(folder, 2)
+    (folder / "witness" / "node-2.new").write_bytes(b"of a rebuild that did not come to its end")
+    assert rebuild_node(folder, 2).last_index == 2
+    assert sorted(path.name for path in (folder / "witness").iterdir()) == ["node-1", "node-2", "node-3"]
+    shutil.copytree(data_of(folder, 2), folder / "copy")
+    opened = open_node(folder, 2)
+    opened.wal.append([WalBatch(None, [Entry(2, 3, b"")])])
+    opened.close()
+    shutil.rmtree(data_of(folder, 2))
+    (folder / "copy").rename(data_of(folder, 2))
+    with pytest.raises(DataLostError, match=r"an old copy of incarnation 2, but this node has served with .* 3"):
+        open_node(folder, 2)
 
 
 def test_nothing_is_rebuilt_while_something_runs(make_cluster: MakeCluster) -> None:
