@@ -140,6 +140,7 @@ def test_too_few_others_are_refused(make_cluster: MakeCluster, nodes: int, damag
     if damaged > 1:
         # One fewer is enough.
         shutil.rmtree(data_of(folder, 2))
+        witness_path(folder, 2).unlink()
         write_log(folder, 2, [1, 1], HardState(1, 1, 2))
         assert rebuild_node(folder, 1).last_index == 2
 

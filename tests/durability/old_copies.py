@@ -44,7 +44,7 @@ from tests.durability.load import Load, eventful_limits  # noqa: E402
 NODES = 3
 SEGMENT_BYTES = 64 * 1024
 SNAPSHOT_ENTRIES = 50
-STEP_TIMEOUT_MS = 30_000
+STEP_TIMEOUT_MS = 60_000
 COPY_ATTEMPTS = 50
 FAST = RaftTiming(tick_ms=20)
 POLL_S = 0.01
@@ -248,7 +248,12 @@ def put_copies_back(copies: int, *, seed: int, show: bool = False, has_witness: 
     with (
         tempfile.TemporaryDirectory() as spare,
         LocalCluster(
-            NODES, Ledger, limits=limits, timing=FAST, node_options={} if has_witness else {"witness_path": ""}
+            NODES,
+            Ledger,
+            limits=limits,
+            timing=FAST,
+            start_timeout_ms=STEP_TIMEOUT_MS,
+            node_options={} if has_witness else {"witness_path": ""},
         ) as cluster,
     ):
         rig = Rig(cluster, Path(spare))
@@ -283,7 +288,7 @@ def kill_under_load(kills: int, *, seed: int, show: bool = False) -> Kills:
     rng = random.Random(seed)
     outcome = Kills()
     limits = eventful_limits(SEGMENT_BYTES, snapshot_entries=SNAPSHOT_ENTRIES)
-    with LocalCluster(NODES, Ledger, limits=limits, timing=FAST) as cluster:
+    with LocalCluster(NODES, Ledger, limits=limits, timing=FAST, start_timeout_ms=STEP_TIMEOUT_MS) as cluster:
         cluster.wait_leader(STEP_TIMEOUT_MS)
         with Load(cluster) as load:
             while outcome.kills < kills and not outcome.refused:
