@@ -228,6 +228,11 @@ class NodeConfig:
         if self.log_level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise ConfigError(f"log_level is {self.log_level!r}; choose DEBUG, INFO, WARNING or ERROR")
         Durability.parse(self.durability)
+        if self.witness_path and Path(self.witness_path).absolute().is_relative_to(self.data_dir.absolute()):
+            raise ConfigError(
+                f"witness_path is {self.witness_path!r}, which is in the data folder {self.data_dir}: a copy of the "
+                "data would take it along; name a file outside of it, best on another disk"
+            )
         ids = [member.node_id for member in self.members]
         if len(set(ids)) != len(ids):
             raise ConfigError(f"members name a node id twice: {sorted(ids)}")

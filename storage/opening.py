@@ -239,8 +239,7 @@ def _open_log(
     try:
         # The last batch once more, to fresh space: reading it back does not prove that the disk will keep it.
         wal.append(recovered.last_batch)
-        if witness is not None:
-            witness.begin(log.hard_state, log.end)
+        wal.begin_witness()
     except BaseException:
         wal.close()
         if witness is not None:

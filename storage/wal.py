@@ -148,6 +148,12 @@ class Wal:
             if self._witness is not None:
                 self._witness.show(hard_state, end)
 
+    def begin_witness(self) -> None:
+        """Tell the witness, durably, where the log stands that was recovered; all of that is durable."""
+        if self._witness is not None:
+            with self._interval_sync.lock:
+                self._witness.begin(self._hard_state, self._end)
+
     @property
     def lacks_space(self) -> bool:
         """Whether the next segment could not be made for lack of room; what is left of the live one can be written.

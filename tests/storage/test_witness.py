@@ -11,9 +11,9 @@ from random import Random
 
 import pytest
 
-from raftactors.config import Durability
+from raftactors.config import Durability, Member, NodeConfig
 from raftactors.core.types import Entry, HardState, Snapshot
-from raftactors.errors import DataLostError, ExitCode, ForeignDataError, StorageError
+from raftactors.errors import ConfigError, DataLostError, ExitCode, ForeignDataError, StorageError
 from raftactors.storage import MemoryFiles, OpenedStorage, SimulatedExit, WalBatch, open_data_dir
 from raftactors.storage.files import Buffer, MappedFile, RealFiles
 from raftactors.storage.identity import Identity
@@ -338,6 +338,19 @@ def test_a_witness_with_holes_gets_its_blocks_at_the_start(node: Node) -> None:
     assert node.witness.stat().st_blocks == 0
     node.open()
     assert node.witness.stat().st_blocks * 512 >= len(content)
+
+
+def test_a_witness_in_the_data_folder_is_refused(tmp_path: Path) -> None:
+    member = Member(node_id=1, peer_address="127.0.0.1:1", client_address="127.0.0.1:2")
+
+    def configure(witness: Path) -> NodeConfig:
+        data = tmp_path / "data"
+        return NodeConfig(cluster_id=9, node_id=1, data_dir=data, members=(member,), witness_path=str(witness))
+
+    with pytest.raises(ConfigError, match=r"which is in the data folder .*: a copy of the data would take it along"):
+        configure(tmp_path / "data" / "witness")
+    config = configure(tmp_path / "witness")
+    assert NodeConfig.from_json(config.to_json()) == config
 
 
 def test_a_failed_sync_while_lowering_ends_the_process_before_the_log_is_written() -> None:
