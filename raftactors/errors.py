@@ -7,7 +7,9 @@ from `BaseException` so that no `except Exception` hides it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
+from typing import Any
 
 WAY_OUT_OF_DAMAGE = "stop the cluster, and `raftactors rebuild` makes this folder anew from the others (docs/damage.md)"
 """What an error text says about a data folder that cannot be believed any more."""
@@ -47,10 +49,19 @@ class ExitCode(IntEnum):
 class RaftActorsError(Exception):
     """Base of every error a caller may want to catch.
 
-    `exit_code` is what a process ends with when nobody catches the error.
+    `exit_code` is what a process ends with when nobody catches the error. An error survives a copy and a trip between
+    processes with its text, arguments, attributes and notes; its cause and its traceback stay where it was raised.
     """
 
     exit_code = ExitCode.FAILURE
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...], dict[str, Any]]:
+        # Made again without its constructor, whose parameters are not those that an exception keeps.
+        return _remake, (type(self), *self.args), vars(self)
+
+
+def _remake(kind: type[RaftActorsError], *args: object) -> RaftActorsError:
+    return kind.__new__(kind, *args)
 
 
 class ConfigError(RaftActorsError, ValueError):
@@ -87,6 +98,10 @@ class AddressInUseError(RaftActorsError):
     """Another process listens on the address."""
 
     exit_code = ExitCode.ADDRESS_IN_USE
+
+
+class DescriptorsUsedUpError(RaftActorsError):
+    """The process may open no more files and connections (RLIMIT_NOFILE), so a client cannot be made."""
 
 
 # --- the core -------------------------------------------------------------------------------------------------
@@ -248,6 +263,10 @@ class SessionExpiredError(RejectedError):
     """The session is gone; what it had in flight has an unknown outcome, what comes now is not executed."""
 
     retry_safe = False
+
+
+class ForkedError(RejectedError):
+    """The client, or the request, belongs to the parent of this forked process; nothing was sent from here."""
 
 
 class OverloadedError(RejectedError):

@@ -11,11 +11,12 @@ class Wakeup:
     """An eventfd: any thread may `signal`, the owner polls `fileno()` for input and calls `clear` when it wakes.
 
     Signals do not add up: any number of them before `clear` is one wake-up. `signal` after `close` does nothing, so
-    that a sender that is late does not write into a descriptor that has a new meaning.
+    that a sender that is late does not write into a descriptor that has a new meaning. `signal` may be called by what
+    the garbage collector runs, in the middle of any of these methods.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def fileno(self) -> int:
@@ -41,5 +42,5 @@ class Wakeup:
         """Give the descriptor back; a second call does nothing."""
         with self._lock:
             if self._descriptor >= 0:
-                os.close(self._descriptor)
-                self._descriptor = -1
+                descriptor, self._descriptor = self._descriptor, -1
+                os.close(descriptor)

@@ -11,6 +11,7 @@ from raftactors.actors.base import BatchActor
 from raftactors.actors.consensus_snapshots import ConsensusSnapshots
 from raftactors.actors.disk_duty import DiskDuty
 from raftactors.actors.leader_silence import LeaderSilence
+from raftactors.actors.leadership_transfers import LeadershipTransfers
 from raftactors.actors.mailbox import Lane, Mailbox
 from raftactors.actors.messages import (
     AdminRequest,
@@ -92,6 +93,9 @@ class Consensus(BatchActor):
             node_id=config.node_id, raft=raft, timing=config.timing, transfer_target=self._transfer_target
         )
         self._leader_silence = LeaderSilence(raft)
+        self._transfers = LeadershipTransfers(
+            node_id=config.node_id, raft=raft, timing=config.timing, answer=self._answer_admin
+        )
         self._durable_term = log.initial_state()[0].term
         self._ticks = 0
         self._now_ms = 0
@@ -132,6 +136,7 @@ class Consensus(BatchActor):
         self._disk.tick()
         self._raft.tick()
         self._leader_silence.tick()
+        self._transfers.tick()
         # A read round whose messages were lost is never repeated by Raft; its clients are told to ask again.
         lost = self._reads.give_up(before_tick=self._ticks - self._config.timing.election_ticks)
         if lost:
@@ -202,18 +207,15 @@ class Consensus(BatchActor):
             self._raft.report_unreachable(node_id)
 
     def _on_admin(self, request: AdminRequest) -> None:
-        self._to.gateway.tell(Replies([(request.pending_id, self._administer(request))]), Lane.STORAGE)
-
-    def _administer(self, request: AdminRequest) -> bytes:
         match request.operation, request.arguments:
-            case "transfer_leader", (int(target),):
-                if target not in {member.node_id for member in self._config.members}:
-                    return replies.encode_rejected(self._soft.leader_id, f"node {target} is not a member")
-                if self._soft.leader_id == 0:
-                    return replies.encode_retry(0)
-                self._raft.transfer_leader(target)
-                return replies.encode_document(self._soft.leader_id, True)
-        return replies.encode_rejected(self._soft.leader_id, f"unknown operation {request.operation!r} or arguments")
+            case "transfer_leader", (int(target),) if type(target) is int:
+                self._transfers.request(request.pending_id, target)
+            case _:
+                text = f"unknown operation {request.operation!r} or arguments"
+                self._answer_admin(request.pending_id, replies.encode_rejected(self._soft.leader_id, text))
+
+    def _answer_admin(self, pending_id: int, body: bytes) -> None:
+        self._to.gateway.tell(Replies([(pending_id, body)]), Lane.STORAGE)
 
     def _on_drain(self, drain: Drain) -> None:
         self._draining = drain.done
@@ -242,6 +244,7 @@ class Consensus(BatchActor):
         if self._read_frames and self._may_read():
             waiting, self._read_frames = self._read_frames, []
             self._raft.read_index(self._reads.begin(waiting, self._ticks))
+        self._transfers.look()
         while self._raft.has_ready():
             self._perform(self._raft.ready())
         if self._draining is not None and (self._soft.role is not Role.LEADER or not self._transfer_target()):

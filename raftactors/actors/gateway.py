@@ -51,6 +51,7 @@ class _Pending(NamedTuple):
     routing_id: bytes
     request: int
     taken_at_tick: int
+    kind: int
 
 
 class Gateway(BatchActor):
@@ -70,9 +71,11 @@ class Gateway(BatchActor):
         consensus: Mailbox,
         application: Mailbox,
         monitor: Mailbox,
+        option_arguments: tuple[tuple[str, str], ...] = (),
     ) -> None:
         super().__init__(mailbox)
         self._config = config
+        self._option_arguments = option_arguments
         self._endpoint = endpoint
         self._consensus = consensus
         self._administered_by = {"status": monitor, "state_digest": application, "snapshot": application}
@@ -110,8 +113,10 @@ class Gateway(BatchActor):
     def _on_leader_changed(self, change: LeaderChanged) -> None:
         self._leader_id = change.leader_id
         # What is under way may be lost with the old leader or may still commit; only the session table can tell, so
-        # the clients send it again at once instead of waiting for their timers.
-        self._on_refused(Refused(list(self._pending)))
+        # the clients send it again at once instead of waiting for their timers. What this node itself was asked to do
+        # goes on.
+        lost = [pending_id for pending_id, pending in self._pending.items() if pending.kind != FrameKind.ADMIN]
+        self._on_refused(Refused(lost))
 
     def _on_tick(self, tick: Tick) -> None:
         tick.waiting = False
@@ -175,7 +180,7 @@ class Gateway(BatchActor):
             return
         pending_id = self._next_id
         self._next_id += 1
-        self._pending[pending_id] = _Pending(routing_id, request, self._ticks)
+        self._pending[pending_id] = _Pending(routing_id, request, self._ticks, kind)
         if kind == FrameKind.ADMIN:
             self._administer(pending_id, rest)
             return
@@ -242,6 +247,7 @@ class Gateway(BatchActor):
             },
             application=config.application,
             cluster_id=config.cluster_id,
+            option_arguments=self._option_arguments,
         )
 
     def shut_down(self) -> None:

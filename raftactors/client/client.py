@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import random
 import threading
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import zmq
 
@@ -15,12 +16,14 @@ from raftactors.app.application import Application
 from raftactors.app.kv import KeyValue
 from raftactors.client.connection import SessionEngine
 from raftactors.client.driver import Driver, Link, monotonic_ms
-from raftactors.client.options import SESSIONS_MAX, ClientOptions
+from raftactors.client.options import SESSIONS_MAX, ClientOptions, timeout_problem
 from raftactors.client.outcomes import too_large
 from raftactors.client.proxy import BlockingProxy, Proxy
 from raftactors.client.reply import Reply
 from raftactors.client.route import Route
-from raftactors.codec.frames import Level
+from raftactors.client.shared_context import shared_context
+from raftactors.client.view import ClientView
+from raftactors.codec.frames import REQUEST_OPTIONS, Level
 from raftactors.codec.msgpack import pack
 from raftactors.config import Limits
 from raftactors.errors import ArgumentsError, ConfigError, OverloadedError, RequestError
@@ -28,6 +31,9 @@ from raftactors.transport.client_endpoint import ClientSocket
 
 LEVELS = {level.name.lower(): int(level) for level in Level}
 """How fresh an answer must be: "linearizable" sees every command that was answered before the query was sent."""
+
+WELCOME_MS_MIN = 250
+"""How long a call waits at least for the first answer of a node that decides what a name means."""
 
 OVERLOADED_RETRY_MS = 20
 """What a caller is told to wait when its own client holds too many requests."""
@@ -38,10 +44,16 @@ class Client:
 
     `addresses` are client addresses of some nodes, the others are learned. `cluster_id` None takes the cluster that
     answers first. Commands travel in `sessions` independent streams; a thread stays with one. One thread of the client
-    does all input and output; close the client, or use it in a `with` statement. A client does not survive a fork.
+    does all input and output; close the client, or use it in a `with` statement. One that is dropped ends when its last
+    request has its end, and what is left is ended with the interpreter, after its last thread that is no daemon. In a
+    forked child every request raises ForkedError, and `close` does nothing; make a new client there.
 
-    `context` shares a ZeroMQ context among many clients; without it the client has one of its own. `limits` needs to be
-    given only if the nodes allow larger frames than the defaults.
+    `context` is a ZeroMQ context of yours that the client is to use; without it all clients of the process share one.
+    `limits` needs to be given only if the nodes allow larger frames than the defaults.
+
+    What `call`, `query` and `submit_query` are given by name is an argument of the method if the method has one of that
+    name, and otherwise, if it is called `timeout_ms` or (for queries) `level`, an option of the request. `submit` has
+    no options. `with_options` is the door that leaves every name to the method.
     """
 
     def __init__(
@@ -56,7 +68,10 @@ class Client:
         context: zmq.Context[Any] | None = None,
         random_source: random.Random | None = None,
     ) -> None:
-        """Start connecting, and return at once. Raises ConfigError for values out of range."""
+        """Start connecting, and return at once.
+
+        Raises ConfigError for values out of range, and DescriptorsUsedUpError if the process may open no more files.
+        """
         if type(sessions) is not int or not 1 <= sessions <= SESSIONS_MAX:
             raise ConfigError(f"sessions is {sessions!r}; it must be a whole number from 1 to {SESSIONS_MAX}")
         options = options or ClientOptions(timeout_ms=timeout_ms)
@@ -77,18 +92,10 @@ class Client:
             SessionEngine(slot=slot, route=self._route, options=options, random_source=source)
             for slot in range(1, sessions + 1)
         ]
-        own_context: zmq.Context[Any] | None = zmq.Context() if context is None else None
-        shared = context if context is not None else own_context
-        assert shared is not None
-
-        def open_link(address: str) -> Link:
-            return ClientSocket(address, context=shared, limits=limits)
-
-        def end() -> None:
-            if own_context is not None:
-                own_context.term()
-
-        self._driver = Driver(route=self._route, engines=self._engines, options=options, open_link=open_link, end=end)
+        self._driver = self._start(context, limits)
+        # The thread knows the driver and not the client, so a client that nobody has any more is collected.
+        self._finalizer = weakref.finalize(self, self._driver.abandon)
+        self._finalizer.atexit = False
 
     def __enter__(self) -> Client:
         return self
@@ -98,34 +105,52 @@ class Client:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a client holds a thread and connections and cannot be copied or sent; make a new one there")
+
     # --- commands and queries ---
 
-    def submit(self, method: str, *args: object, **kwargs: object) -> Reply:
+    def submit(self, method: str, /, *args: object, **kwargs: object) -> Reply:
         """Send a command and return its future.
 
         Raises ArgumentsError for values that no message can carry, CommandTooLargeError for a command that no node
-        would take, and OverloadedError when the session holds `pending_requests_max` requests; it was not sent then.
+        would take, OverloadedError when the session holds `pending_requests_max` requests, and ForkedError in a forked
+        child; it was not sent then.
         """
         return self.submit_packed(pack((method, args, kwargs)))
 
-    def submit_query(
-        self, method: str, *args: object, level: str = "linearizable", timeout_ms: int | None = None, **kwargs: object
-    ) -> Reply:
-        """Send a query and return its future; it may be asked more than once, which changes nothing."""
-        code = LEVELS.get(level)
-        if code is None:
-            raise ArgumentsError(f"level is {level!r}; choose {' or '.join(sorted(LEVELS))}")
-        return self.submit_packed(pack((method, args, kwargs)), level=code, timeout_ms=timeout_ms)
+    def submit_query(self, method: str, /, *args: object, **kwargs: object) -> Reply:
+        """Send a query and return its future; it may be asked more than once, which changes nothing.
 
-    def call(self, method: str, *args: object, timeout_ms: int | None = None, **kwargs: object) -> Any:
-        """Send a command, wait, and return its result. Raises a RequestError (see `raftactors.errors`)."""
-        return self._wait(self.submit_packed(pack((method, args, kwargs)), timeout_ms=timeout_ms))
+        Options: `level`, how fresh the answer must be (one of `LEVELS`), and `timeout_ms`, from 1 to 2**31.
+        """
+        if REQUEST_OPTIONS.isdisjoint(kwargs):
+            return self.submit_packed(pack((method, args, kwargs)), level=Level.LINEARIZABLE)
+        return self._submit_named(method, args, kwargs, REQUEST_OPTIONS, Level.LINEARIZABLE)
 
-    def query(
-        self, method: str, *args: object, level: str = "linearizable", timeout_ms: int | None = None, **kwargs: object
-    ) -> Any:
-        """Send a query, wait, and return its result. Raises a RequestError (see `raftactors.errors`)."""
-        return self._wait(self.submit_query(method, *args, level=level, timeout_ms=timeout_ms, **kwargs))
+    def call(self, method: str, /, *args: object, **kwargs: object) -> Any:
+        """Send a command, wait, and return its result. Raises a RequestError (see `raftactors.errors`).
+
+        Option: `timeout_ms`, from 1 to 2**31, by default that of the client.
+        """
+        if "timeout_ms" not in kwargs:
+            return self._wait(self.submit_packed(pack((method, args, kwargs))))
+        return self._wait(self._submit_named(method, args, kwargs, _COMMAND_OPTIONS, 0))
+
+    def query(self, method: str, /, *args: object, **kwargs: object) -> Any:
+        """Send a query, wait, and return its result. Raises a RequestError (see `raftactors.errors`).
+
+        Options as for `submit_query`.
+        """
+        return self._wait(self.submit_query(method, *args, **kwargs))
+
+    def with_options(self, *, timeout_ms: int | None = None, level: str = "linearizable") -> ClientView:
+        """This client with options for each request, so that every name given to a call is the method's.
+
+        Raises ArgumentsError for values out of range. The client stays open as long as the view is in use.
+        """
+        _check_timeout(timeout_ms)
+        return ClientView(self.submit_packed, self._wait, timeout_ms=timeout_ms, level=_level(level))
 
     def submit_packed(
         self,
@@ -142,20 +167,10 @@ class Client:
         names a stream from 0, by default the thread's own. `on_done(reply)` is called in the client's thread, must be
         short and must not wait; it may submit. Raises as `submit`.
         """
-        limits = self._route.limits
-        if limits is not None and len(packed) > limits.command_bytes_max:
-            raise too_large(len(packed), limits.command_bytes_max)
         if session is None:
             session = self._own_session()
-        if len(self._driver.inboxes[session]) + self._engines[session].pending() >= self._options.pending_requests_max:
-            raise OverloadedError(
-                f"session {session} holds {self._options.pending_requests_max} requests (pending_requests_max); wait "
-                "for some of them first; this one was not sent",
-                retry_after_ms=OVERLOADED_RETRY_MS,
-                leader_id=self._route.leader_id,
-            )
-        deadline_ms = monotonic_ms() + (self._options.timeout_ms if timeout_ms is None else timeout_ms)
-        reply = Reply(packed, deadline_ms, level=level, on_done=on_done)
+        self._admit(len(packed), session)
+        reply = Reply(packed, self._deadline_ms(timeout_ms), level=level, on_done=on_done)
         self._driver.submit(session, reply)
         return reply
 
@@ -193,21 +208,19 @@ class Client:
     def admin(self, operation: str, *args: object, node: int | None = None, timeout_ms: int | None = None) -> Any:
         """Ask one node (by default the one that serves this client, the leader if there is one) for an operation.
 
-        Raises RejectedError with the node's reason, and ConfigError for a node id that no node has told of.
+        Raises RejectedError with the node's reason, and ConfigError, which tells the ids there are, for a node id that
+        is none of the cluster's; while no node has answered yet, the first answer is waited for.
         """
-        address = ""
-        if node is not None:
-            known = self._route.address_of(node)
-            if known is None:
-                raise ConfigError(f"node {node} is not known; known are {self._route.describe()}")
-            address = known
-        return self._wait(self._ask(address, operation, args, timeout_ms))
+        deadline_ms = self._deadline_ms(timeout_ms)
+        address = "" if node is None else self._address_of(node, deadline_ms)
+        return self._wait(self._ask(address, operation, args, deadline_ms))
 
     def status(self, *, timeout_ms: int = 2_000) -> dict[int, dict[str, Any]]:
         """The status document of every node by its id; a node that does not answer has only `error`, a text.
 
-        Raises ClusterUnreachableError when no node answers.
+        Each is waited for `timeout_ms` at most. Raises ClusterUnreachableError when no node answers.
         """
+        _check_timeout(timeout_ms)
         replies: dict[str, Reply] = {}
         while True:
             # Once more after a round: the first node that answers tells of the others.
@@ -215,7 +228,7 @@ class Client:
             if not fresh:
                 break
             for address in fresh:
-                replies[address] = self._ask(address, "status", (), timeout_ms)
+                replies[address] = self._ask(address, "status", (), self._deadline_ms(timeout_ms))
             for address in fresh:
                 replies[address].wait()
         documents: dict[int, dict[str, Any]] = {}
@@ -236,7 +249,11 @@ class Client:
         return documents
 
     def close(self) -> None:
-        """End every request with an error, close the sessions in the cluster, and release thread and sockets."""
+        """End every request with an error, close the sessions in the cluster, and release thread and sockets.
+
+        May be called twice, from any thread, and in a forked child, where it does nothing.
+        """
+        self._finalizer.detach()
         self._driver.close()
 
     # --- inside ---
@@ -244,8 +261,97 @@ class Client:
     def _send_call(self, packed: bytes, kind: str) -> Reply:
         return self.submit_packed(packed, level=Level.LINEARIZABLE if kind == "query" else 0)
 
-    def _ask(self, address: str, operation: str, args: Sequence[object], timeout_ms: int | None) -> Reply:
-        deadline_ms = monotonic_ms() + (self._options.timeout_ms if timeout_ms is None else timeout_ms)
+    def _start(self, context: zmq.Context[Any] | None, limits: Limits) -> Driver:
+        used = shared_context.acquire() if context is None else context
+
+        def open_link(address: str) -> Link:
+            return ClientSocket(address, context=used, limits=limits)
+
+        def end() -> None:
+            if context is None:
+                shared_context.release()
+
+        try:
+            return Driver(route=self._route, engines=self._engines, options=self._options, open_link=open_link, end=end)
+        except BaseException:
+            end()
+            raise
+
+    def _admit(self, size: int, session: int) -> None:
+        self._driver.check_fork()
+        limits = self._route.limits
+        if limits is not None and size > limits.command_bytes_max:
+            raise too_large(size, limits.command_bytes_max)
+        if len(self._driver.inboxes[session]) + self._engines[session].pending() >= self._options.pending_requests_max:
+            raise self._overloaded(f"session {session} holds")
+
+    def _overloaded(self, who: str) -> OverloadedError:
+        return OverloadedError(
+            f"{who} {self._options.pending_requests_max} requests (pending_requests_max); wait for some of them first; "
+            "this one was not sent",
+            retry_after_ms=OVERLOADED_RETRY_MS,
+            leader_id=self._route.leader_id,
+        )
+
+    def _submit_named(
+        self, method: str, args: Sequence[object], kwargs: Mapping[str, object], options: frozenset[str], level: int
+    ) -> Reply:
+        """Send a request some names of which may be options, as soon as a node has told which are."""
+        started_ms, session = monotonic_ms(), self._own_session()
+        reply = Reply(b"", 0, level=level)
+
+        def decide() -> None:
+            taken = self._route.option_arguments
+            given = {name: kwargs[name] for name in options if name in kwargs and (method, name) not in taken}
+            timeout_ms: Any = given.get("timeout_ms")
+            _check_timeout(timeout_ms)
+            if "level" in given:
+                reply.level = _level(given["level"])
+            reply.packed = pack((method, args, {name: kwargs[name] for name in kwargs if name not in given}))
+            reply.deadline_ms = started_ms + (self._options.timeout_ms if timeout_ms is None else timeout_ms)
+            self._admit(len(reply.packed), session)
+            self._driver.submit(session, reply)
+
+        if self._route.welcomed:
+            decide()
+            return reply
+
+        def on_welcome(welcome: Reply) -> None:
+            try:
+                error = welcome.error()
+                if error is not None:
+                    raise error
+                decide()
+            except RequestError as error:
+                reply.fail(error)
+
+        if self._driver.awaiting() >= self._options.pending_requests_max:
+            raise self._overloaded("the client holds")
+        # Whatever the name means, nobody wants to wait longer than that for a cluster that does not answer.
+        limit: Any = kwargs.get("timeout_ms")
+        wait_ms = self._options.timeout_ms if limit is None or timeout_problem(limit) else max(limit, WELCOME_MS_MIN)
+        self._await_welcome(started_ms + wait_ms).add_done_callback(on_welcome)
+        return reply
+
+    def _await_welcome(self, deadline_ms: int) -> Reply:
+        reply = Reply(b"", deadline_ms)
+        self._driver.await_welcome(reply)
+        return reply
+
+    def _address_of(self, node: int, deadline_ms: int) -> str:
+        if not self._route.welcomed:
+            self._wait(self._await_welcome(deadline_ms))
+        address = self._route.address_of(node) if type(node) is int else None
+        if address is None:
+            known = ", ".join(map(str, self._route.node_ids()))
+            raise ConfigError(f"node {node!r:.100} is none of this cluster's; its nodes are {known}")
+        return address
+
+    def _deadline_ms(self, timeout_ms: int | None) -> int:
+        _check_timeout(timeout_ms)
+        return monotonic_ms() + (self._options.timeout_ms if timeout_ms is None else timeout_ms)
+
+    def _ask(self, address: str, operation: str, args: Sequence[object], deadline_ms: int) -> Reply:
         reply = Reply(b"", deadline_ms)
         self._driver.ask_node(address, operation, list(args), reply)
         return reply
@@ -262,3 +368,19 @@ class Client:
         if session is None:
             session = self._thread_session.number = next(self._next_session) % self._sessions
         return session
+
+
+_COMMAND_OPTIONS = frozenset({"timeout_ms"})
+
+
+def _check_timeout(timeout_ms: int | None) -> None:
+    problem = "" if timeout_ms is None else timeout_problem(timeout_ms)
+    if problem:
+        raise ArgumentsError(problem)
+
+
+def _level(level: object) -> int:
+    code = LEVELS.get(level) if isinstance(level, str) else None
+    if code is None:
+        raise ArgumentsError(f"level is {level!r:.100}; choose {' or '.join(sorted(LEVELS))}")
+    return code

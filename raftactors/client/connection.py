@@ -82,6 +82,10 @@ class SessionEngine:
         """Requests that wait for a frame; may be asked from any thread."""
         return len(self.commands.waiting) + len(self.queries.waiting)
 
+    def has_requests(self) -> bool:
+        """Whether anybody waits for a result."""
+        return any(not reply.done() for stream in (self.commands, self.queries) for reply, _ in stream.requests())
+
     def receive(self, request: int, body: bytes | memoryview, now_ms: int) -> None:
         """Take one reply body. Nothing that a node sends makes this raise."""
         try:

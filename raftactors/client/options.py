@@ -10,11 +10,21 @@ from raftactors.errors import ConfigError
 
 _LIMITS = Limits()
 
+MS_MAX = 2**31
+"""The longest time that may be given, in milliseconds: about 25 days."""
+
 FRAME_OVERHEAD_BYTES = 128
 """What the envelope (48 bytes), the largest header of a frame (36) and a length (4) may take, with some to spare."""
 
 SESSIONS_MAX = 255
 """Sessions of one client; the low byte of a request number names the session."""
+
+
+def timeout_problem(timeout_ms: object, *, low: int = 1) -> str:
+    """What is wrong with a timeout that a caller gave, empty if nothing is."""
+    if type(timeout_ms) is int and low <= timeout_ms <= MS_MAX:
+        return ""
+    return f"timeout_ms is {timeout_ms!r:.100}; it must be a whole number of milliseconds from {low} to {MS_MAX}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +48,8 @@ class ClientOptions:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if type(value) is not int or not 1 <= value <= 2**31:
-                raise ConfigError(f"{field.name} is {value!r}; it must be a whole number from 1 to {2**31}")
+            if type(value) is not int or not 1 <= value <= MS_MAX:
+                raise ConfigError(f"{field.name} is {value!r}; it must be a whole number from 1 to {MS_MAX}")
         if self.probe_ms >= self.silence_ms:
             raise ConfigError(
                 f"probe_ms ({self.probe_ms}) must be shorter than silence_ms ({self.silence_ms}): a node is doubted "

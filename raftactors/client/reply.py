@@ -7,11 +7,14 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from raftactors.client.forks import Lineage, forked_error
+from raftactors.client.options import timeout_problem
 from raftactors.codec.msgpack import unpack
 from raftactors.codec.replies import DOCUMENT_BYTES_MAX, ResultStatus
 from raftactors.errors import (
     ApplicationError,
     ArgumentsError,
+    ConfigError,
     RejectedError,
     RequestError,
     UnknownMethodError,
@@ -31,7 +34,7 @@ class Reply:
     `index` is the log index of the command (for a query the index it was answered at), 0 while there is no result.
     """
 
-    __slots__ = ("_callbacks", "_content", "_status", "deadline_ms", "index", "level", "packed")
+    __slots__ = ("_callbacks", "_content", "_forks", "_status", "deadline_ms", "index", "level", "packed")
 
     def __init__(
         self, packed: bytes, deadline_ms: int, *, level: int = 0, on_done: Callable[[Reply], None] | None = None
@@ -40,6 +43,7 @@ class Reply:
         self.deadline_ms = deadline_ms
         self.level = level
         self.index = 0
+        self._forks = Lineage.forks
         self._status = _PENDING
         self._content: Any = None
         self._callbacks: list[Callable[[Reply], None]] = [] if on_done is None else [on_done]
@@ -59,15 +63,22 @@ class Reply:
         """Wait for the result and return it, or raise the error that the request got.
 
         Every request ends by its own deadline at the latest, so waiting without `timeout_ms` is bounded. Raises
-        TimeoutError when `timeout_ms` is over first; the request goes on. Must not be called in a done-callback of a
-        reply other than this one: callbacks run in the thread that would bring the result.
+        TimeoutError when `timeout_ms` is over first; the request goes on. Raises ConfigError for a `timeout_ms` that is
+        no whole number from 0 to 2**31, and ForkedError in a child that inherited the request under way. Must not be
+        called in a done-callback of a reply other than this one: callbacks run in the thread that would bring the
+        result.
         """
+        _check_timeout(timeout_ms)
         if self._status == _PENDING and not self.wait(timeout_ms):
             raise TimeoutError(f"no result after {timeout_ms} ms; the request is still under way")
         return self._value()
 
     def wait(self, timeout_ms: int | None = None) -> bool:
-        """Wait for the end, whatever it is; False when `timeout_ms` is over first."""
+        """Wait for the end, whatever it is; False when `timeout_ms` is over first. Raises ConfigError and ForkedError.
+
+        They mean the same as in `get`.
+        """
+        _check_timeout(timeout_ms)
         arrival = threading.Lock()
         arrival.acquire()
         self.add_done_callback(lambda _: arrival.release())
@@ -76,6 +87,7 @@ class Reply:
     def error(self) -> RequestError | None:
         """The error of a request that is done, None if it has a result. Raises ValueError while it is under way."""
         if self._status == _PENDING:
+            self._check_fork()
             raise ValueError("the request is still under way; wait for it with get() or a done-callback")
         try:
             self._value()
@@ -86,8 +98,11 @@ class Reply:
     def add_done_callback(self, callback: Callable[[Reply], None]) -> None:
         """Call `callback(reply)` once: in the client's own thread when the end comes, at once if it is there.
 
-        A callback must be short and must not wait; what it raises is logged and goes no further.
+        A callback must be short and must not wait; what it raises is logged and goes no further. Raises ForkedError in
+        a child that inherited the request under way.
         """
+        if self._status == _PENDING:
+            self._check_fork()
         self._callbacks.append(callback)
         if self._status != _PENDING:
             self._notify()
@@ -111,6 +126,10 @@ class Reply:
     def fail(self, error: RequestError) -> None:
         """Record an error; one that comes after the end is ignored."""
         self.complete(_FAILED, error, 0)  # type: ignore[arg-type]  # an error stands for itself
+
+    def _check_fork(self) -> None:
+        if self._forks != Lineage.forks:
+            raise forked_error()  # Who would bring the result is a thread of the parent.
 
     def _notify(self) -> None:
         callbacks = self._callbacks
@@ -137,6 +156,12 @@ class Reply:
             raise _application_error(_unpack(content))
         text = str(content, "utf-8", "replace")
         raise (_REFUSALS.get(status, RejectedError))(text or ResultStatus(status).name.lower())
+
+
+def _check_timeout(timeout_ms: int | None) -> None:
+    problem = "" if timeout_ms is None else timeout_problem(timeout_ms, low=0)
+    if problem:
+        raise ConfigError(problem)
 
 
 _REFUSALS: dict[int, type[RequestError]] = {

@@ -53,6 +53,7 @@ class Route:
     One endpoint is the target. `generation` grows with each move; whoever has sent something under an older one sends
     it again. A node is greeted with HELLO and used only after its WELCOME. A target that owes an answer is first
     doubted (others are greeted in turn, and their word about the leader counts), then left and avoided for a while.
+    `trouble` is why this process itself cannot connect, for the texts of errors.
     """
 
     def __init__(
@@ -77,6 +78,8 @@ class Route:
         self.cluster_id = cluster_id or 0
         self.application = ""
         self.limits: NodeLimits | None = None
+        self.option_arguments: frozenset[tuple[str, str]] = frozenset()
+        self.trouble = ""
         self.leader_id = 0
         self.generation = 1
         self.endpoints = [Endpoint(address) for address in dict.fromkeys(addresses)]
@@ -88,6 +91,7 @@ class Route:
         self._probe = self._target
         self._targeted_at_ms: int | None = None
         self._doubted = False
+        self._missed = False  # The target owes an answer of its own, to what no session asked.
         self._probe_at_ms = _NEVER
         self._served = False
         self._heir: Endpoint | None = None
@@ -106,12 +110,18 @@ class Route:
             return RejectedError("; ".join(endpoint.foreign for endpoint in self.endpoints))
         return None
 
+    @property
+    def welcomed(self) -> bool:
+        """Whether any node has answered yet, and has told of the members and of the application."""
+        return self.limits is not None
+
     def describe(self) -> str:
         """What was tried, for the text of an error."""
-        return ", ".join(
+        tried = ", ".join(
             f"{endpoint.address} ({endpoint.foreign or ('answers' if endpoint.welcomed else 'no answer')})"
             for endpoint in self.endpoints
         )
+        return f"{tried}; {self.trouble}" if self.trouble and self.ready is None else tried
 
     def hint(self, leader_id: int, now_ms: int) -> None:
         """A node answered that `leader_id` leads (0: it knows none): go there unless it was silent a moment ago."""
@@ -144,10 +154,16 @@ class Route:
 
         The target is only doubted, which greets it too: whether it is left is decided by what the sessions get.
         """
-        if endpoint is self._target:
-            self.doubt(now_ms)
-        else:
+        if endpoint is not self._target:
             endpoint.welcomed = False
+        elif not self._missed:
+            self._missed = True
+            self._probe_at_ms = max(self._probe_at_ms, now_ms)
+
+    def answered(self, endpoint: Endpoint) -> None:
+        """A node has given an answer of its own."""
+        if endpoint is self._target:
+            self._missed = False
 
     def abandon(self, generation: int, now_ms: int) -> None:
         """The target was silent for too long: take the next node. Ignored if the route moved since `generation`."""
@@ -170,7 +186,7 @@ class Route:
             self.abandon(self.generation, now_ms)
             target = self._target
         greetings: list[str] = []
-        if not target.welcomed or self._doubted:
+        if self._is_doubtful():
             if now_ms >= self._probe_at_ms:
                 self._probe_at_ms = now_ms + self._options.probe_ms
                 self._probe = self._after(self._probe, now_ms)
@@ -187,7 +203,7 @@ class Route:
     def next_wakeup_ms(self) -> int | None:
         """When `poll` has something to do next; None if only an arrival can change that."""
         times = [endpoint.greet_at_ms for endpoint in self.endpoints if endpoint.wanted and not endpoint.welcomed]
-        if not self._target.welcomed or self._doubted:
+        if self._is_doubtful():
             times += [self._target.greet_at_ms, self._probe_at_ms]
         return min(times, default=None)
 
@@ -199,6 +215,12 @@ class Route:
         endpoint.wanted = True
         return endpoint
 
+    def unwant(self, address: str) -> None:
+        """Nobody waits for an answer of this very node any more: it is greeted only as the others are."""
+        endpoint = self._by_address[address]
+        if endpoint is not self._heir:
+            endpoint.wanted = False
+
     def address_of(self, node_id: int) -> str | None:
         """The client address of a node, None while no WELCOME told it."""
         return self._addresses_by_id.get(node_id)
@@ -206,6 +228,9 @@ class Route:
     def node_addresses(self) -> dict[int, str]:
         """The address of every node of which a WELCOME told, by its id; a copy."""
         return dict(self._addresses_by_id)
+    def node_ids(self) -> list[int]:
+        """The ids of the members, as far as a WELCOME told them."""
+        return sorted(self._addresses_by_id)
 
     def addresses(self) -> list[str]:
         """Every address known, given or learned."""
@@ -240,19 +265,25 @@ class Route:
             return
         self.cluster_id = welcome.cluster_id
         self.application = welcome.application
-        self.limits = NodeLimits.from_welcome(welcome.limits, self._frame_bytes_max)
+        self.option_arguments = frozenset(welcome.option_arguments)
         endpoint.node_id, endpoint.welcomed, endpoint.foreign = welcome.node_id, True, ""
+        self.answered(endpoint)
         if endpoint.incarnation != incarnation:
             if endpoint is self._target and endpoint.incarnation:
                 self.generation += 1
             endpoint.incarnation = incarnation
         self._learn_members(endpoint, welcome.members)
-        if endpoint in (self._target, self._heir) or not self._target.welcomed or self._doubted:
+        self.trouble = ""
+        self.limits = NodeLimits.from_welcome(welcome.limits, self._frame_bytes_max)  # Last: see `welcomed`.
+        if endpoint in (self._target, self._heir) or self._is_doubtful():
             self._follow(endpoint, welcome.leader_id, now_ms)
         if endpoint is self._heir:
             self._heir = None  # It does not lead, or we would have moved.
 
     # --- inside ---
+
+    def _is_doubtful(self) -> bool:
+        return not self._target.welcomed or self._doubted or self._missed
 
     def _follow(self, endpoint: Endpoint, leader_id: int, now_ms: int) -> None:
         """Use what `endpoint` says about the leader; without a leader, an answering node is better than a quiet one."""
@@ -296,7 +327,7 @@ class Route:
         self._probe = endpoint
         self._targeted_at_ms = now_ms
         self._probe_at_ms = now_ms + self._options.probe_ms
-        self._doubted = False
+        self._doubted = self._missed = False
         self._served = False
         self._heir = None
         self.generation += 1

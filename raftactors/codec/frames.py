@@ -31,6 +31,10 @@ SEQUENCE_MAX = 2**63
 """Sequences run from 1 and stay below this."""
 
 
+REQUEST_OPTIONS = frozenset({"level", "timeout_ms"})
+"""What a caller may give by name beside a method's own arguments; an argument of the same name comes first."""
+
+
 class FrameKind(IntEnum):
     """The kind of a client frame; the envelope carries it, and the first byte of a frame inside a batch."""
 
@@ -65,7 +69,11 @@ class Hello(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """A node's answer to HELLO. `limits` holds command_bytes_max, client_frame_bytes_max and session_inflight_max."""
+    """A node's answer to HELLO. `limits` holds command_bytes_max, client_frame_bytes_max and session_inflight_max.
+
+    `option_arguments` are pairs of a method of the application and an argument of it that has the name of a request
+    option, so that a client can tell one from the other.
+    """
 
     node_id: int
     leader_id: int
@@ -73,6 +81,7 @@ class Welcome(NamedTuple):
     limits: dict[str, int]
     application: str
     cluster_id: int
+    option_arguments: tuple[tuple[str, str], ...] = ()
 
 
 class CommandsHeader(NamedTuple):
@@ -139,24 +148,30 @@ def decode_hello(rest: bytes | memoryview) -> Hello:
 
 
 def encode_welcome(welcome: Welcome) -> bytes:
-    """WELCOME: msgpack [node id, leader id, [[id, client address], ...], limits, application, cluster id]."""
-    members = [[node_id, address] for node_id, address in welcome.members]
-    return pack([welcome.node_id, welcome.leader_id, members, welcome.limits, welcome.application, welcome.cluster_id])
+    """WELCOME: msgpack [node id, leader id, [[id, client address], ...], limits, application, cluster id, pairs].
+
+    The pairs are [[method, argument], ...].
+    """
+    return pack(welcome)
 
 
 def decode_welcome(body: bytes | memoryview) -> Welcome:
     """Read a WELCOME, checking every field."""
     value = unpack(body)
-    if not (type(value) is list and len(value) == 6):
-        raise WireError("welcome_shape", "a WELCOME has 6 fields")
-    node_id, leader_id, members, limits, application, cluster_id = value
+    if not (type(value) is list and len(value) == 7):
+        raise WireError("welcome_shape", "a WELCOME has 7 fields")
+    node_id, leader_id, members, limits, application, cluster_id, pairs = value
     if not (_is_id(node_id) and _is_id(leader_id) and _is_id(cluster_id) and type(application) is str):
         raise WireError("welcome_shape", "node id, leader id, cluster id and application name are needed")
     if not (type(limits) is dict and all(type(key) is str and _is_id(limit) for key, limit in limits.items())):
         raise WireError("welcome_shape", "limits map names to whole numbers")
     if not (type(members) is list and all(_is_member(member) for member in members)):
         raise WireError("welcome_shape", "members are pairs of node id and client address")
-    return Welcome(node_id, leader_id, [(member[0], member[1]) for member in members], limits, application, cluster_id)
+    if not (type(pairs) is list and all(_is_pair(pair) for pair in pairs)):
+        raise WireError("welcome_shape", "option arguments are pairs of method and argument")
+    known = [(member[0], member[1]) for member in members]
+    option_arguments = tuple((pair[0], pair[1]) for pair in pairs)
+    return Welcome(node_id, leader_id, known, limits, application, cluster_id, option_arguments)
 
 
 def encode_commands(request: int, *, session: int, first_sequence: int, acked: int, commands: Sequence[bytes]) -> bytes:
@@ -290,6 +305,10 @@ def _check_count(count: int) -> None:
 
 def _is_id(value: object) -> bool:
     return type(value) is int and 0 <= value < 2**64
+
+
+def _is_pair(value: object) -> bool:
+    return type(value) is list and len(value) == 2 and type(value[0]) is str and type(value[1]) is str
 
 
 def _is_member(value: object) -> bool:

@@ -33,6 +33,7 @@ from raftactors.actors.transport import TransportActor
 from raftactors.app.host import ApplicationHost
 from raftactors.app.loading import load_application
 from raftactors.app.on_disk_host import make_host
+from raftactors.app.option_arguments import option_arguments
 from raftactors.config import Durability, NodeConfig
 from raftactors.core.raw_node import RawNode
 from raftactors.core.storage import MemoryStorage
@@ -74,6 +75,7 @@ class Node:
         """The leader that this node knows, 0: none; at most a tick old."""
         application = load_application(config.application, config.import_paths)
         fill_standard_descriptors()  # Before anything is opened: its module may have closed some.
+        self._option_arguments = option_arguments(application)
         with contextlib.ExitStack() as undo:
             self.context = zmq.Context()
             undo.callback(self.context.destroy, linger=0)
@@ -239,6 +241,7 @@ class Node:
                 consensus=to.consensus,
                 application=to.application,
                 monitor=to.monitor,
+                option_arguments=self._option_arguments,
             ),
             "ticker": partial(
                 Ticker.start,

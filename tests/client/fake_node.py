@@ -16,6 +16,7 @@ import zmq
 from raftactors.app.application import Application
 from raftactors.app.host import ApplicationHost
 from raftactors.app.kv import KeyValue
+from raftactors.app.option_arguments import option_arguments
 from raftactors.codec import frames, replies
 from raftactors.codec.batch import encode_batch
 from raftactors.codec.frames import LOGGED_KINDS, FrameKind, Welcome
@@ -129,4 +130,7 @@ class FakeNode:
             "session_inflight_max": self.limits.session_inflight_max,
             "session_ttl_ms": self.limits.session_ttl_ms,
         }
-        return Welcome(self.node_id, self.leader_id, self.members, limits, "fake:KeyValue", self.cluster_id)
+        pairs = option_arguments(type(self.host.application))
+        return Welcome(
+            self.node_id, self.leader_id, self.members, limits, "fake:KeyValue", self.cluster_id, pairs
+        )

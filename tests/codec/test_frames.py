@@ -27,7 +27,9 @@ from raftactors.errors import InvariantViolation, WireError
 U64 = st.integers(0, 2**64 - 1)
 SEQUENCE = st.integers(1, 2**62)
 PARTS = st.lists(st.binary(max_size=40), min_size=1, max_size=20)
-WELCOME = Welcome(1, 2, [(1, "a:1"), (2, "b:2")], {"command_bytes_max": 131_072}, "raftactors.app.kv:KeyValue", 99)
+MEMBERS = [(1, "a:1"), (2, "b:2")]
+LIMITS = {"command_bytes_max": 131_072}
+WELCOME = Welcome(1, 2, MEMBERS, LIMITS, "raftactors.app.kv:KeyValue", 99, (("lock", "timeout_ms"),))
 
 DECODERS: dict[str, Callable[[bytes], object]] = {
     "split_request": frames.split_request,
@@ -161,7 +163,7 @@ def test_each_fault_has_its_reason(decoder: str, data: bytes, reason: str) -> No
     assert caught.value.reason == reason
 
 
-@pytest.mark.parametrize("place", range(6))
+@pytest.mark.parametrize("place", range(7))
 def test_each_field_of_a_welcome_is_checked(place: int) -> None:
     fields: list[object] = [*WELCOME]
     fields[place] = [[1.5]]
