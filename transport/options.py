@@ -75,11 +75,15 @@ def client_endpoint_options(limits: Limits) -> dict[int, int]:
 
 
 def client_socket_options(limits: Limits) -> dict[int, int]:
-    """The DEALER of a client."""
+    """The DEALER of a client, which is to meet a restarted node within the shortest time that people wait for one."""
     return (
         _EVERYWHERE
         | _CONNECTING
-        | {zmq.MAXMSGSIZE: limits.client_frame_bytes_max, zmq.SNDHWM: limits.client_queue_messages}
+        | {
+            zmq.RECONNECT_IVL_MAX: 200,
+            zmq.MAXMSGSIZE: limits.client_frame_bytes_max,
+            zmq.SNDHWM: limits.client_queue_messages,
+        }
     )
 
 

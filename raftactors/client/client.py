@@ -21,7 +21,7 @@ from raftactors.client.outcomes import too_large
 from raftactors.client.proxy import BlockingProxy, Proxy
 from raftactors.client.reply import Reply
 from raftactors.client.route import Route
-from raftactors.client.shared_context import shared_context
+from raftactors.client.shared_context import check_descriptors, shared_context
 from raftactors.client.view import ClientView
 from raftactors.codec.frames import REQUEST_OPTIONS, Level
 from raftactors.codec.msgpack import pack
@@ -262,7 +262,11 @@ class Client:
         return self.submit_packed(packed, level=Level.LINEARIZABLE if kind == "query" else 0)
 
     def _start(self, context: zmq.Context[Any] | None, limits: Limits) -> Driver:
-        used = shared_context.acquire() if context is None else context
+        if context is None:
+            used = shared_context.acquire()
+        else:
+            check_descriptors()
+            used = context
 
         def open_link(address: str) -> Link:
             return ClientSocket(address, context=used, limits=limits)

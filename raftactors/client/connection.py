@@ -121,10 +121,16 @@ class SessionEngine:
             self._unsent_since_ms = None
             self._route.abandon(self._generation, now_ms)
 
-    def close(self, error: RejectedError) -> None:
-        """End every request, and ask for the session to be closed if one is open; `poll` sends that."""
+    def close(self, error: RejectedError | None) -> None:
+        """End every request, and ask for the session to be closed if one is open; `poll` sends that.
+
+        Without an error the requests are forgotten: nobody will look at them.
+        """
         self._closing = True
-        self._fail_all(error)
+        if error is not None:
+            self._fail_all(error)
+        self.commands.waiting.clear()
+        self.queries.waiting.clear()
         self.commands.forget()
         self.queries.forget()
         if not self.commands.session:

@@ -7,11 +7,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
 import zmq
 
+from raftactors import __version__
 from raftactors.client.connection import SLOT_BITS, SessionEngine
 from raftactors.client.descriptors import USED_UP, shortage
 from raftactors.client.forks import Lineage, forked_error
@@ -61,13 +61,6 @@ def monotonic_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-def _client_version() -> str:
-    try:
-        return version("raftactors")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 class Driver:
     """Runs the engines of one client in one thread.
 
@@ -89,7 +82,7 @@ class Driver:
         """Start the thread; `end` is called at its end. Raises DescriptorsUsedUpError."""
         self.inboxes: list[deque[Reply]] = [deque() for _ in engines]
         self._forks = Lineage.forks
-        self._calls: deque[Callable[[], None]] = deque()
+        self._calls: deque[tuple[Callable[[], None], Reply]] = deque()
         self._route = route
         self._engines = list(engines)
         self._nodes = NodeRequests(route, SLOT_BITS, options.silence_ms)
@@ -103,10 +96,10 @@ class Driver:
         self._poller.register(self._wakeup.fileno(), zmq.POLLIN)
         self._asleep = False
         self._stopping = False
+        self._exiting = False
         self._abandoned = False
         self.stopped = False
         self._why_stopped = "the client is closed"
-        self._hello_version = _client_version()
         # The interpreter waits for threads that are no daemons before it tells anybody that it ends.
         self._thread = threading.Thread(target=self._run, name="raftactors-client", daemon=True)
         running.add(self)
@@ -126,7 +119,7 @@ class Driver:
             self._asleep = False
             self._wakeup.signal()
         if self.stopped:  # The thread ended before it could see this one.
-            reply.fail(self._closed())
+            self._refuse(reply)
 
     def ask_node(self, address: str, operation: str, arguments: list[object], reply: Reply) -> None:
         """Hand over a request for one node. Raises ForkedError."""
@@ -155,6 +148,11 @@ class Driver:
             self._stopping = True
             self._wakeup.signal()
 
+    def exit(self) -> None:
+        """Begin to end as `stop` does, but leave the requests that daemon threads wait for without an end."""
+        self._exiting = True
+        self.stop()
+
     def abandon(self) -> None:
         """Nobody can send requests any more: end when those under way have their ends."""
         if self._forks == Lineage.forks:
@@ -173,9 +171,14 @@ class Driver:
 
     def _call(self, call: Callable[[], None], reply: Reply) -> None:
         self.check_fork()
-        self._calls.append(call)
+        self._calls.append((call, reply))
         self._wakeup.signal()
         if self.stopped:
+            self._refuse(reply)
+
+    def _refuse(self, reply: Reply) -> None:
+        # An error would only make a daemon thread print a traceback in the last moments of the program.
+        if not (self._exiting and threading.current_thread().daemon):
             reply.fail(self._closed())
 
     # --- the thread ---
@@ -196,10 +199,12 @@ class Driver:
 
     def _release(self) -> None:
         self.stopped = True
-        self._drain()
-        for engine in self._engines:
-            engine.close(self._closed())
-        self._nodes.close(self._closed())
+        for inbox in self.inboxes:
+            while inbox:
+                self._refuse(inbox.popleft())
+        while self._calls:
+            self._refuse(self._calls.popleft()[1])
+        self._end_requests()
         for link in self._links.values():
             link.close()
         self._wakeup.close()
@@ -236,7 +241,8 @@ class Driver:
             while inbox:
                 engine.submit(inbox.popleft())
         while self._calls:
-            self._calls.popleft()()
+            self._calls[0][0]()
+            self._calls.popleft()
 
     def _send(self, now_ms: int) -> None:
         for engine in self._engines:
@@ -253,7 +259,7 @@ class Driver:
             if link is None or not link.send(FrameKind.ADMIN, body):
                 self._nodes.unsent(request, now_ms)
         for address in self._route.poll(now_ms):
-            hello = frames.encode_hello(self._nodes.number(), self._hello_version)
+            hello = frames.encode_hello(self._nodes.number(), __version__)
             try:
                 link = self._find_link(address)
                 if link is None or not link.send(FrameKind.HELLO, hello):
@@ -302,12 +308,16 @@ class Driver:
     def _say_goodbye(self) -> None:
         """Close the sessions in the cluster, so that they do not have to expire; not at any price."""
         self._drain()
-        for engine in self._engines:
-            engine.close(self._closed())
-        self._nodes.close(self._closed())
+        self._end_requests()
         deadline_ms = monotonic_ms() + self._options.close_ms
         while not all(engine.closed() for engine in self._engines) and monotonic_ms() < deadline_ms:
             self._turn(deadline_ms)
+
+    def _end_requests(self) -> None:
+        error = None if self._exiting else self._closed()
+        for engine in self._engines:
+            engine.close(error)
+        self._nodes.close(error)
 
     def _closed(self) -> RejectedError:
         return RejectedError(f"{self._why_stopped}: the request was not sent and never happened")

@@ -38,6 +38,7 @@ class _Asked:
         "reply",
         "request",
         "sent",
+        "silent",
     )
 
     def __init__(self, request: int, address: str, body: bytes, reply: Reply) -> None:
@@ -46,7 +47,8 @@ class _Asked:
         self.body = body
         self.reply = reply
         self.sent = False  # ever
-        self.is_open = False  # an attempt was sent and has no answer
+        self.silent: tuple[Endpoint, int] | None = None  # who owed an answer for too long, and its incarnation
+        self.is_open = False  # another node, or an earlier incarnation, was asked and did not answer
         self.patience_ms = 0  # how long an answer is waited for, 0 while nothing was sent
         self.asked: Endpoint | None = None  # who owes an answer now
         self.incarnation = 0  # of who owes it
@@ -112,7 +114,7 @@ class NodeRequests:
             if now_ms < asked.at_ms and not is_restarted:
                 continue
             if asked.asked is not None:
-                asked.is_open = True
+                asked.silent = asked.asked, asked.incarnation
                 if not is_restarted:
                     self._route.lost(asked.asked, now_ms)
                 asked.asked, asked.at_ms = None, 0
@@ -123,6 +125,7 @@ class NodeRequests:
                     asked.patience_ms = min(self._silence_ms, max(RETRY_MS, part_ms))
                 asked.asked, asked.at_ms = endpoint, now_ms + asked.patience_ms
                 asked.incarnation, asked.sent = endpoint.incarnation, True
+                asked.is_open |= asked.silent not in (None, (endpoint, endpoint.incarnation))
                 out.append((endpoint.address, asked.request, asked.body))
         return out
 
@@ -131,7 +134,7 @@ class NodeRequests:
         asked = self._asked.get(request)
         if asked is not None and asked.asked is not None:
             self._route.lost(asked.asked, now_ms)
-            asked.sent, asked.asked, asked.at_ms = asked.is_open, None, now_ms + RETRY_MS
+            asked.sent, asked.asked, asked.at_ms = asked.silent is not None, None, now_ms + RETRY_MS
 
     def receive(self, request: int, body: bytes | memoryview, now_ms: int) -> None:
         """Take one reply body."""
@@ -167,13 +170,16 @@ class NodeRequests:
         times += [asked.at_ms for asked in self._asked.values() if asked.at_ms]
         return min(times, default=None)
 
-    def close(self, error: RejectedError) -> None:
-        """End every request."""
-        for reply in self._awaiting:
+    def close(self, error: RejectedError | None) -> None:
+        """End every request; without an error forget them: nobody will look at them."""
+        asked, awaiting = list(self._asked.values()), self._awaiting
+        self._asked, self._awaiting = {}, []
+        if error is None:
+            return
+        for reply in awaiting:
             reply.fail(error)
-        self._awaiting = []
-        for asked in list(self._asked.values()):
-            self._end(asked, UnknownOutcomeError(f"the request was sent; then {error}") if asked.sent else error)
+        for each in asked:
+            each.reply.fail(UnknownOutcomeError(f"the request was sent; then {error}") if each.sent else error)
 
     def _end(self, asked: _Asked, error: RequestError) -> None:
         self._forget(asked)

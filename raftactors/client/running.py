@@ -10,11 +10,11 @@ EXIT_MS_MAX = 1_000
 """How long the end of the interpreter waits for all clients that nobody closed, together."""
 
 
-class Stoppable(Protocol):
+class Endable(Protocol):
     """What runs in a thread of its own."""
 
-    def stop(self) -> None:
-        """Begin to end, without waiting."""
+    def exit(self) -> None:
+        """Begin to end because the program does, without waiting."""
         ...
 
     def join(self, timeout_s: float) -> None:
@@ -22,7 +22,7 @@ class Stoppable(Protocol):
         ...
 
 
-running: set[Stoppable] = set()
+running: set[Endable] = set()
 """Who runs now; each adds itself before its thread starts, and leaves at its end."""
 
 
@@ -30,7 +30,7 @@ def end_all() -> None:
     """End what still runs. Called at exit, when the other threads that are not daemons have come to their ends."""
     left = list(running)
     for one in left:
-        one.stop()
+        one.exit()
     deadline_s = time.monotonic() + EXIT_MS_MAX / 1000
     for one in left:
         one.join(max(0.0, deadline_s - time.monotonic()))

@@ -50,11 +50,18 @@ class SharedContext:
         self._context, self._users = None, 0
 
 
-def _make() -> zmq.Context[Any]:
-    # libzmq starts its threads with the first socket, and aborts the process if that finds no descriptor.
+def check_descriptors() -> None:
+    """Raise DescriptorsUsedUpError unless a context can be started.
+
+    libzmq starts the threads of a context with its first socket, and aborts the process if they find no descriptor.
+    """
     lacking = shortage(CONTEXT_DESCRIPTORS)
     if lacking:
         raise DescriptorsUsedUpError(f"a client cannot be made: {lacking}")
+
+
+def _make() -> zmq.Context[Any]:
+    check_descriptors()
     context: zmq.Context[Any] = zmq.Context(io_threads=1)
     try:
         context.set(zmq.MAX_SOCKETS, SOCKETS_MAX)

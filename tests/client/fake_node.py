@@ -131,6 +131,4 @@ class FakeNode:
             "session_ttl_ms": self.limits.session_ttl_ms,
         }
         pairs = option_arguments(type(self.host.application))
-        return Welcome(
-            self.node_id, self.leader_id, self.members, limits, "fake:KeyValue", self.cluster_id, pairs
-        )
+        return Welcome(self.node_id, self.leader_id, self.members, limits, "fake:KeyValue", self.cluster_id, pairs)

@@ -26,6 +26,7 @@ EVERYWHERE = {
     zmq.TCP_KEEPALIVE: 1,
 }
 CONNECTING = {zmq.IMMEDIATE: 1, zmq.CONNECT_TIMEOUT: 1_000, zmq.RECONNECT_IVL: 50, zmq.RECONNECT_IVL_MAX: 500}
+CLIENT = CONNECTING | {zmq.RECONNECT_IVL_MAX: 200}
 PEER_FRAME, CLIENT_FRAME = LIMITS.peer_frame_bytes_max, LIMITS.client_frame_bytes_max
 
 
@@ -38,7 +39,7 @@ PEER_FRAME, CLIENT_FRAME = LIMITS.peer_frame_bytes_max, LIMITS.client_frame_byte
         (
             zmq.DEALER,
             client_socket_options,
-            CONNECTING | {zmq.MAXMSGSIZE: CLIENT_FRAME, zmq.SNDHWM: 9, zmq.TCP_MAXRT: 1_500},
+            CLIENT | {zmq.MAXMSGSIZE: CLIENT_FRAME, zmq.SNDHWM: 9, zmq.TCP_MAXRT: 1_500},
         ),
     ],
 )
