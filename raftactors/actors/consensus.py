@@ -208,7 +208,7 @@ class Consensus(BatchActor):
 
     def _on_admin(self, request: AdminRequest) -> None:
         match request.operation, request.arguments:
-            case "transfer_leader", (int(target),) if type(target) is int:
+            case "transfer_leader", (target,):
                 self._transfers.request(request.pending_id, target)
             case _:
                 text = f"unknown operation {request.operation!r} or arguments"

@@ -54,13 +54,14 @@ class LeadershipTransfers:
         """A tick has passed."""
         self._ticks += 1
 
-    def request(self, pending_id: int, target: int) -> None:
-        """Begin a transfer to `target`, or say why it cannot be."""
+    def request(self, pending_id: int, target: object) -> None:
+        """Begin a transfer to `target`, a node id as far as the asker knows, or say why it cannot be."""
         raft = self._raft.raft
         leader_id = raft.leader_id
         voters = sorted(raft.tracker.voter_ids)
-        if target not in voters:
-            self._reject(pending_id, f"node {target} is no voter; the voters are {', '.join(map(str, voters))}")
+        if type(target) is not int or target not in voters:
+            known = ", ".join(map(str, voters))
+            self._reject(pending_id, f"node {target!r:.100} is no voter; the voters are {known}")
         elif leader_id == NONE:
             self._answer(pending_id, replies.encode_retry(NONE))
         elif leader_id == target:

@@ -253,3 +253,13 @@ def test_stopping_answers_what_waits_and_closes_the_socket() -> None:
     rig.gateway.on_stop()
     assert isinstance(rig.answers(ANN)[0][1], RetryReply)
     assert rig.endpoint.closed
+
+
+def test_a_new_leader_does_not_end_what_this_node_itself_is_doing() -> None:
+    rig = Rig()
+    rig.client_sends(ANN, FrameKind.ADMIN, frames.encode_admin(1, "transfer_leader", [2]))
+    (asked,) = rig.consensus.get().message.messages
+    rig.tell(LeaderChanged(2, 2))
+    assert rig.answers(ANN) == []
+    rig.tell(Replies([(asked.pending_id, replies.encode_document(2, True))]))
+    assert [answer.document for _, answer in rig.answers(ANN)] == [True]  # type: ignore[attr-defined]

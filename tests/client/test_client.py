@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 import zmq
@@ -253,8 +254,54 @@ def test_operators_requests_are_answered_or_refused() -> None:
         assert client.status() == {1: {"node_id": 1, "leader_id": 1}}
         with pytest.raises(RejectedError, match="no such operation: dance"):
             client.admin("dance")
-        with pytest.raises(ConfigError, match="node 9"):
+        with pytest.raises(ConfigError, match="node 9 is none of this cluster's; its nodes are 1"):
             client.admin("status", node=9)
+        with pytest.raises(ConfigError, match="node True"):
+            client.admin("status", node=True)
+
+
+def test_a_node_may_be_asked_before_any_has_answered() -> None:
+    with FakeNode(node_id=1) as first, FakeNode(node_id=2) as second:
+        first.members = second.members = [(1, first.address), (2, second.address)]
+        for _ in range(5):
+            with Client([first.address]) as client:
+                assert client.admin("status", node=2)["node_id"] == 2
+            with Client([first.address]) as client, pytest.raises(ConfigError, match="its nodes are 1, 2"):
+                client.admin("status", node=3)
+    with Client(["127.0.0.1:9"]) as client, pytest.raises(ClusterUnreachableError, match="no node answered"):
+        client.admin("status", node=1, timeout_ms=100)
+
+
+@pytest.mark.parametrize("timeout_ms", [100, 600])
+def test_a_restarted_node_is_reached_by_a_short_status(timeout_ms: int) -> None:
+    with ExitStack() as stack:
+        node, other = stack.enter_context(FakeNode(node_id=1)), FakeNode(node_id=2)
+        node.members = [(1, node.address), (2, other.address)]
+        client = stack.enter_context(Client([node.address, other.address]))
+        for incarnation in range(2, 5):
+            with other:
+                # The first one may come before the connection is made again.
+                documents = [client.status(timeout_ms=timeout_ms)[2] for _ in range(10)]
+                assert "error" not in documents[-1]
+                assert "error" not in documents[0] or timeout_ms == 100
+            other = FakeNode(node_id=2, address=other.address, incarnation=incarnation)
+        with other:
+            pass
+
+
+def test_a_client_whose_thread_has_failed_says_so() -> None:
+    with zmq.Context() as context:
+        client = Client(["127.0.0.1:9"], context=context, timeout_ms=60_000)
+
+        def fail(*_: object) -> None:
+            raise RuntimeError("planted")
+
+        client._driver._nodes.ask = fail  # type: ignore[method-assign,assignment]
+        with pytest.raises(RejectedError, match="failed"):
+            client.admin("status")
+        with pytest.raises(RejectedError, match=r"RuntimeError: planted\); make a new one"):
+            client.call("put", "a", "b")
+        client.close()
 
 
 def test_closing_ends_what_is_in_flight_and_closes_the_session() -> None:
