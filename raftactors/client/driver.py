@@ -7,11 +7,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
 import zmq
 
-from raftactors import __version__
 from raftactors.client.connection import SLOT_BITS, SessionEngine
 from raftactors.client.descriptors import USED_UP, shortage
 from raftactors.client.forks import Lineage, forked_error
@@ -59,6 +59,16 @@ class Link(Protocol):
 def monotonic_ms() -> int:
     """The clock of a client: milliseconds, never running backwards."""
     return time.monotonic_ns() // 1_000_000
+
+
+def _client_version() -> str:
+    try:
+        return version("raftactors")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+_VERSION = _client_version()  # Once: a client that is made later may find no descriptor to read it with.
 
 
 class Driver:
@@ -259,7 +269,7 @@ class Driver:
             if link is None or not link.send(FrameKind.ADMIN, body):
                 self._nodes.unsent(request, now_ms)
         for address in self._route.poll(now_ms):
-            hello = frames.encode_hello(self._nodes.number(), __version__)
+            hello = frames.encode_hello(self._nodes.number(), _VERSION)
             try:
                 link = self._find_link(address)
                 if link is None or not link.send(FrameKind.HELLO, hello):

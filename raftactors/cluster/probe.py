@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from raftactors.client import Client
-from raftactors.errors import ConfigError, RequestError
+from raftactors.errors import RequestError
 
 STATUS_TIMEOUT_MS = 500
 
@@ -52,11 +52,7 @@ class StatusProbe:
             # Only nodes that are asked, because those are up; one of them tells where the others are.
             addresses = [self._addresses[known] for known in node_ids]
             self._client = Client(addresses, cluster_id=self._cluster_id, timeout_ms=STATUS_TIMEOUT_MS)
-        try:
-            return self._client.admin("status", node=node_id)
-        except ConfigError:
-            self._client.admin("status")
-            return self._client.admin("status", node=node_id)
+        return self._client.admin("status", node=node_id)
 
     def _forget_client(self) -> None:
         if self._client is not None:
