@@ -228,6 +228,7 @@ class Route:
     def node_addresses(self) -> dict[int, str]:
         """The address of every node of which a WELCOME told, by its id; a copy."""
         return dict(self._addresses_by_id)
+
     def node_ids(self) -> list[int]:
         """The ids of the members, as far as a WELCOME told them."""
         return sorted(self._addresses_by_id)

@@ -61,7 +61,7 @@ def test_lost_repeated_and_reordered_writes_and_wrong_reads_are_counted() -> Non
         def __init__(self, executed: list[int]) -> None:
             self._executed = executed
 
-        def query(self, method: str, *args: object, **options: object) -> object:
+        def query(self, method: str, /, *args: object, **kwargs: object) -> object:
             match args:
                 case ("writer", int(start), int(count)):
                     return self._executed[start : start + count]
