@@ -13,7 +13,7 @@ import crc32c
 from raftactors.app.application import Application
 from raftactors.app.context import Context
 from raftactors.app.freezing import FreezableApplication
-from raftactors.app.invocation import Invoker
+from raftactors.app.invocation import REPLY_OVERHEAD_BYTES, Invoker
 from raftactors.app.sessions import Outcome, SessionTable
 from raftactors.app.state import ReplicaProgress, StateDecoder, encode_state
 from raftactors.codec.batch import Batch, decode_batch
@@ -32,8 +32,6 @@ from raftactors.core.types import Entry, EntryType
 from raftactors.errors import ApplicationStateError, EntryUnknownError, InvariantViolation, WireError
 
 _ENTRY = struct.Struct("<QQBBI")
-REPLY_OVERHEAD_BYTES = 1024
-"""What is kept free for the frame around one reply."""
 
 _LATER: Outcome = (ResultStatus.OUT_OF_ORDER, b"")
 _SESSION_GONE: list[tuple[int, bytes]] = [(ResultStatus.SESSION_EXPIRED, b"")]
@@ -77,8 +75,8 @@ class ApplicationHost:
         self._node_id = node_id
         self._observer = observer
         self._reply_bytes_max = limits.client_frame_bytes_max - REPLY_OVERHEAD_BYTES
-        self._commands = Invoker(application, "command", call_bytes_max=limits.command_bytes_max)
-        self._queries = Invoker(application, "query", call_bytes_max=limits.command_bytes_max)
+        self._commands = Invoker(application, "command", limits=limits)
+        self._queries = Invoker(application, "query", limits=limits)
         self._sessions = self._make_sessions(limits)
         self._applied_index = 0
         self._applied_term = 0

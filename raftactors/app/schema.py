@@ -1,7 +1,7 @@
 """Arguments checked against a method's type hints.
 
 Hints are compiled once, at class check time, into `Checker`s. What msgpack can carry can be hinted: None, bool, int,
-float (takes an int too), str, bytes, list, dict (keys str or bytes), tuple (arrives as an array, is handed on as a
+float (takes an int too), str, bytes, list, dict (with keys of those six), tuple (arrives as an array, is handed on as a
 tuple), Literal, Optional, unions and Any. A parameter without a hint takes anything. bool is not an int here.
 """
 
@@ -26,9 +26,7 @@ _SCALARS: dict[object, frozenset[type]] = {
     bytes: frozenset({bytes}),
 }
 _WIRE_TYPES = frozenset({type(None), bool, int, float, str, bytes, list, dict})
-_SUPPORTED = (
-    "None, bool, int, float, str, bytes, list[...], dict[str or bytes, ...], tuple[...], Literal, unions and Any"
-)
+_SUPPORTED = "None, bool, int, float, str, bytes, list[...], dict[..., ...], tuple[...], Literal, unions and Any"
 
 
 class Mismatch(Exception):
@@ -260,19 +258,33 @@ def _tuple(arguments: tuple[Any, ...], where: str) -> Checker:
 
 def _dict(arguments: tuple[Any, ...], where: str) -> Checker:
     key, element = (compile_hint(argument, where) for argument in arguments)
-    if not key.direct <= {str, bytes} and key.direct != _WIRE_TYPES:
-        raise ConfigError(f"{where} has dict keys of {key.hint}; messages carry maps with str or bytes keys only")
+    if not _can_be_key(arguments[0]):
+        raise ConfigError(
+            f"{where} has dict keys of {key.hint}; in a message keys are None, bool, int, float, str or bytes"
+        )
     hint = f"dict of {key.hint} to {element.hint}"
 
     def convert(value: object) -> object:
         if type(value) is not dict:
             raise Mismatch(f"must be {hint}, not {type(value).__name__}")
         for name in value:
-            if type(name) not in key.direct:
-                raise Mismatch(f"must have keys of {key.hint}, not {type(name).__name__}")
+            try:
+                key.check(name)
+            except Mismatch:
+                raise Mismatch(f"must have keys of {key.hint}, not {type(name).__name__}") from None
         return dict(zip(value, _elements(value.values(), [element] * len(value), value), strict=True))
 
     return Checker(hint, frozenset(), convert)
+
+
+def _can_be_key(hint: Any) -> bool:
+    """Whether what fits the hint arrives as something that a dict can have for a key."""
+    origin = typing.get_origin(hint)
+    if origin in {typing.Union, types.UnionType}:
+        return all(map(_can_be_key, typing.get_args(hint)))
+    if origin is typing.Annotated:
+        return _can_be_key(typing.get_args(hint)[0])
+    return origin is typing.Literal or hint in {Any, object, *_SCALARS}
 
 
 def _elements(

@@ -11,6 +11,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from raftactors.cli.step_output import json_value
 from raftactors.errors import ExitCode
 
 _COLUMNS = ("node", "state", "pid", "role", "term", "commit", "applied", "disk", "cpu", "memory")
@@ -33,13 +34,13 @@ def print_json(document: object) -> None:
 def print_value(value: object, *, as_json: bool) -> None:
     """A result: text as it is, anything else as JSON; with `as_json` an object with the key `result`."""
     if as_json:
-        print_json({"result": value})
+        print_json({"result": json_value(value)})
     elif isinstance(value, str):
         print(value)
     elif isinstance(value, bytes):
         print(value.decode(errors="backslashreplace"))
     else:
-        print_json(value)
+        print_json(json_value(value))
 
 
 def print_error(text: str, *, kind: str, exit_code: int, as_json: bool) -> int:

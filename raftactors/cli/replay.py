@@ -17,7 +17,7 @@ from raftactors.app.time_travel import Step
 from raftactors.cli.options import AsJson
 from raftactors.cli.output import print_json, print_value
 from raftactors.cli.requests import parse_argument
-from raftactors.cli.step_output import command_lines, header_line, json_value, step_document
+from raftactors.cli.step_output import command_lines, header_line, step_document
 from raftactors.cluster.history import History, OnProgress
 from raftactors.config import hash_seed
 from raftactors.errors import IndexUnknownError
@@ -76,7 +76,7 @@ def replay(
         view.warn()
         if query is not None:
             result = history.go_to(last).query(query, [parse_argument(argument) for argument in arguments or []])
-            print_value(json_value(result) if as_json else result, as_json=as_json)
+            print_value(result, as_json=as_json)
         elif not step:
             view.show_end()
 

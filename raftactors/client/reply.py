@@ -10,7 +10,7 @@ from typing import Any
 from raftactors.client.forks import Lineage, forked_error
 from raftactors.client.options import timeout_problem
 from raftactors.codec.msgpack import unpack
-from raftactors.codec.replies import DOCUMENT_BYTES_MAX, ResultStatus
+from raftactors.codec.replies import ResultStatus
 from raftactors.errors import (
     ApplicationError,
     ArgumentsError,
@@ -172,7 +172,7 @@ _REFUSALS: dict[int, type[RequestError]] = {
 
 def _unpack(content: bytes | memoryview) -> Any:
     try:
-        return unpack(content, bytes_max=DOCUMENT_BYTES_MAX)
+        return unpack(content, bytes_max=len(content))
     except WireError as error:
         # It was executed: the one thing that is lost is what it returned.
         raise ApplicationError(

@@ -25,6 +25,9 @@ _BUSY = struct.Struct("<BQQI")
 _RETRY_AFTER = struct.Struct("<I")
 _TABLES = tuple(struct.Struct("<" + "BI" * count) for count in range(257))
 
+RESULTS_OVERHEAD_BYTES = _RESULTS.size + _RESULT.size
+"""What stands around a result that is alone in its reply."""
+
 DOCUMENT_BYTES_MAX = 1024 * 1024
 """How long a document may be; it comes from a node, and an operator's may list much."""
 

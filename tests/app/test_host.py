@@ -166,7 +166,8 @@ def test_a_value_as_large_as_a_command_may_be_comes_back() -> None:
     assert replica.ask(("get_with_version", "k")) == [(OK, [bytes(room - 1), 1])]
     assert replica.ask(("scan",)) == [(OK, [["k", bytes(room - 1)]])]
     oversize = replica.run(0, 1, ("put", "kk", bytes(room - 1)))
-    assert oversize == [(ResultStatus.ARGUMENTS, "the command is not decodable: msgpack_oversize")]
+    refusal = "the command is not decodable: msgpack_oversize: 131073 bytes, at most 131072"
+    assert oversize == [(ResultStatus.ARGUMENTS, refusal)]
 
 
 def test_the_context_is_the_same_on_every_replica() -> None:

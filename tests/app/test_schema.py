@@ -68,7 +68,26 @@ def test_arrays_that_do_not_fit_a_tuple(hint: object, value: object) -> None:
         compile_hint(hint, "here").check(value)
 
 
-@pytest.mark.parametrize("hint", [set[int], complex, dict[int, str], list[set[int]], Callable[[], int], Literal[1.5]])
+@pytest.mark.parametrize(
+    ("hint", "value", "misfit"),
+    [
+        (dict[int, str], {1: "a"}, {"1": "a"}),
+        (dict[bool | None, int], {True: 1, None: 2}, {1: 1}),
+        (dict[Literal["a", 2], int], {"a": 1, 2: 2}, {"b": 1}),
+        (dict[float, int], {0.5: 1, 1: 1}, {"x": 1}),
+        (dict[Any, int], {None: 1, b"x": 2}, {1: "x"}),
+    ],
+)
+def test_any_scalar_can_be_hinted_as_a_key(hint: object, value: object, misfit: object) -> None:
+    checker = compile_hint(hint, "here")
+    assert checker.check(value) == value
+    with pytest.raises(Mismatch):
+        checker.check(misfit)
+
+
+@pytest.mark.parametrize(
+    "hint", [set[int], complex, dict[tuple[int, int], str], list[set[int]], Callable[[], int], Literal[1.5]]
+)
 def test_hints_that_no_message_can_carry_are_refused_with_their_place(hint: object) -> None:
     with pytest.raises(ConfigError, match=r"^Bank\.move parameter 'x'"):
         compile_hint(hint, "Bank.move parameter 'x'")

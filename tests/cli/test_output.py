@@ -1,4 +1,4 @@
-"""What the status shows of disks, on a terminal and as text."""
+"""What the status shows of disks, on a terminal and as text, and how results are printed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from raftactors.cli.output import status_lines, status_table
+from raftactors.cli.output import print_value, status_lines, status_table
 
 
 def status(**raft: Any) -> dict[str, Any]:
@@ -49,3 +49,10 @@ def test_a_node_that_does_not_answer_has_no_disk() -> None:
     header, row, remark = status_lines(document)
     assert row[header.index("disk")] == "-"
     assert remark == "node 1: killed"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_result_may_have_keys_that_json_lacks(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    print_value({1: "one", b"k": [{None: b"x"}]}, as_json=as_json)
+    text = '{"1": "one", "b\'k\'": [{"None": {"base64": "eA=="}}]}'
+    assert capsys.readouterr().out == (f'{{"result": {text}}}\n' if as_json else f"{text}\n")

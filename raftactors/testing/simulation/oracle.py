@@ -44,8 +44,8 @@ class Oracle:
         self.confs: list[tuple[int, ConfState]] = [(0, ConfState())]
         self.applied_index = 0
         self._application = workload.application()
-        self._commands = Invoker(self._application, "command", call_bytes_max=limits.command_bytes_max)
-        self._queries = Invoker(self._application, "query", call_bytes_max=limits.command_bytes_max)
+        self._commands = Invoker(self._application, "command", limits=limits)
+        self._queries = Invoker(self._application, "query", limits=limits)
         self._sessions = SessionModel(limits)
         self._states: dict[int, bytes] = {}
         self._snapshots: dict[int, bytes] = {}
