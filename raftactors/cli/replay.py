@@ -19,6 +19,7 @@ from raftactors.cli.output import print_json, print_value
 from raftactors.cli.requests import parse_argument
 from raftactors.cli.step_output import command_lines, header_line, step_document
 from raftactors.cluster.history import History, OnProgress
+from raftactors.cluster.working_folder import search_here
 from raftactors.config import hash_seed
 from raftactors.errors import IndexUnknownError
 
@@ -63,7 +64,7 @@ def replay(
         raise typer.BadParameter(f"{arguments[0]!r} is an argument of a query; name the query with --query METHOD")
     if step and not (sys.stdin.isatty() and sys.stdout.isatty() and not as_json):
         raise typer.BadParameter("--step waits for keys, so it needs a terminal and no --json")
-    with History(folder, application, search_in=(str(Path.cwd()),)) as history:
+    with History(folder, application, search_in=search_here()) as history:
         _same_hash_seed(history.stored.identity.cluster_id)
         last = history.last_index if until is None else until
         history.check_index(last)

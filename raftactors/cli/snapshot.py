@@ -17,6 +17,7 @@ from raftactors.cluster.application import refer_to
 from raftactors.cluster.local import KEY_VALUE, NODES_MAX
 from raftactors.cluster.node_folder import data_folder
 from raftactors.cluster.restoring import restore_cluster
+from raftactors.cluster.working_folder import search_here
 from raftactors.errors import ConfigError, StorageError
 from raftactors.storage.inspection import ReadOnlyFiles
 from raftactors.storage.opening import SNAPSHOT_FOLDER
@@ -133,7 +134,7 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Make the data folder of a new cluster, with a new cluster id, that begins with the state of a snapshot."""
-    made = restore_cluster(file, folder, nodes=nodes, application=refer_to(application, search_in=(str(Path.cwd()),)))
+    made = restore_cluster(file, folder, nodes=nodes, application=refer_to(application, search_in=search_here()))
     if as_json:
         print_json(made._asdict())
     else:

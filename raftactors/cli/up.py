@@ -23,6 +23,7 @@ from raftactors.cli.output import brief_line, print_json, remarks, status_lines,
 from raftactors.cluster.local import KEY_VALUE, LocalCluster
 from raftactors.cluster.manifest import load_manifest
 from raftactors.cluster.supervisor import NodeState
+from raftactors.cluster.working_folder import search_here
 from raftactors.config import Limits, NodeConfig, RaftTiming
 from raftactors.errors import ConfigError, ExitCode, RaftActorsError
 
@@ -94,7 +95,7 @@ def _configure(wish: _Wish) -> LocalCluster:
     """What the command line leaves open is taken from the folder, if a cluster lives there."""
     manifest = load_manifest(wish.data_dir) if wish.data_dir.is_dir() else None
     application, nodes = wish.application, wish.nodes
-    search_in: tuple[str, ...] = (os.getcwd(),)
+    search_in = search_here()
     if manifest is not None and manifest.has_served:
         if application is None:
             application, search_in = manifest.application, manifest.import_paths

@@ -23,6 +23,7 @@ from raftactors.cluster.control_socket import FOLDER_NAME, remove_socket
 from raftactors.cluster.manifest import FILE_NAME, FolderLock, Manifest, load_manifest
 from raftactors.cluster.node_folder import CONFIG_NAME, WITNESS_FOLDER, node_folder
 from raftactors.cluster.process_record import ProcessRecord
+from raftactors.cluster.working_folder import absolute
 from raftactors.config import Member
 from raftactors.errors import ForeignDataError, StorageError
 
@@ -40,7 +41,7 @@ class ClusterFolder:
 
     def __init__(self, path: Path | None, *, nodes: int, application: ApplicationReference) -> None:
         self.is_temporary = path is None
-        self.path = Path(tempfile.mkdtemp(prefix="raftactors-")) if path is None else path.absolute()
+        self.path = Path(tempfile.mkdtemp(prefix="raftactors-")) if path is None else absolute(path)
         self._application = application
         _make(self.path)
         self._lock = FolderLock(self.path)

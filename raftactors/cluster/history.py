@@ -15,6 +15,7 @@ from raftactors.app.loading import load_application
 from raftactors.app.time_travel import Step, TimeTravel
 from raftactors.cluster.application import ApplicationReference, refer_to
 from raftactors.cluster.process import NODE_MARK
+from raftactors.cluster.working_folder import absolute
 from raftactors.config import Limits, NodeConfig
 from raftactors.core.types import Entry
 from raftactors.errors import (
@@ -175,7 +176,7 @@ class History:
 
 def _config_beside(folder: Path) -> NodeConfig | None:
     """The configuration of the node, where a cluster put it."""
-    path = folder.absolute().parent / "config.json"
+    path = absolute(folder).parent / "config.json"
     if not path.is_file():
         return None
     return NodeConfig.from_json(path.read_text(encoding="utf-8"))

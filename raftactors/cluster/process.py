@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from raftactors.cluster.environment import node_environment
 from raftactors.cluster.forking import close_inherited, let_go_after_fork
 from raftactors.cluster.node_folder import write_config
 from raftactors.cluster.pipes import NodePipes, Report
@@ -92,6 +93,8 @@ class NodeProcess:
         self.is_ready = False
         self.is_paused = False
         self._command = command
+        # As it is now: a node that is started again later must not differ from the others.
+        self._environment = node_environment()
         self._lock = threading.RLock()
         self._child: subprocess.Popen[bytes] | None = None
         self._exit_code: int | None = None
@@ -320,7 +323,7 @@ class NodeProcess:
                 stderr=log,
                 cwd=self.config_path.parent,
                 env={
-                    **os.environ,
+                    **self._environment,
                     NODE_MARK: str(self.node_id),
                     "PYTHONHASHSEED": hash_seed(config.cluster_id),
                     "PYTHONIOENCODING": _OUTPUT_ENCODING,

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import subprocess
 import sys
+import zipfile
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -62,7 +65,7 @@ def test_a_class_of_a_module_beside_the_program(tmp_path: Path, monkeypatch: pyt
     monkeypatch.syspath_prepend(tmp_path)
     reference = refer_to(importlib.import_module("till").Bank)
     monkeypatch.delitem(sys.modules, "till")
-    assert reference == ApplicationReference(spec="till:Bank", import_paths=(str(tmp_path),))
+    assert reference.spec == "till:Bank" and reference.import_paths[0] == str(tmp_path)
     assert loads(reference, Path("/")) == "Bank"
 
 
@@ -74,7 +77,7 @@ def test_a_class_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     reference = refer_to(importlib.import_module("firm.branch").Bank)
     for name in ("firm.branch", "firm"):
         monkeypatch.delitem(sys.modules, name)
-    assert reference == ApplicationReference(spec="firm.branch:Bank", import_paths=(str(tmp_path),))
+    assert reference.spec == "firm.branch:Bank" and reference.import_paths[0] == str(tmp_path)
     assert loads(reference, Path("/")) == "Bank"
 
 
@@ -94,10 +97,95 @@ def test_a_class_of_the_running_script(tmp_path: Path, start: list[str]) -> None
     assert reference.identity == "run:Bank"
 
 
-def test_a_class_of_an_interactive_interpreter_is_refused(tmp_path: Path) -> None:
-    done = run("-", cwd=tmp_path, stdin=SCRIPT)
+NOTEBOOK = {"plain": "", "in main": "get_ipython = lambda: None\n"}
+NOTEBOOK["in builtins"] = "import builtins; builtins.get_ipython = lambda: None\n"
+
+
+@pytest.mark.parametrize("kind", NOTEBOOK)
+def test_a_class_of_an_interactive_interpreter_is_refused_with_the_way_to_a_file(tmp_path: Path, kind: str) -> None:
+    done = run("-", cwd=tmp_path, stdin=NOTEBOOK[kind] + SCRIPT)
     assert done.returncode == 1
     assert "ApplicationUnknownError: Bank is defined in __main__, which is no file" in done.stderr
+    assert ("begin the cell of the class with `%%writefile bank.py`" in done.stderr) == (kind != "plain")
+    assert ("write the class to a file, such as bank.py" in done.stderr) == (kind == "plain")
+    assert "`from bank import Bank`" in done.stderr
+    assert "import IPython" not in done.stderr
+
+
+# What a program does to its search path, and the module of the application that it then finds: a class is asked for by
+# the program itself, a text as it is.
+PATHS = {
+    "relative": ("sys.path.insert(0, 'lib')", "till"),
+    "appended": ("sys.path.append('./lib/../lib')", "till"),
+    "zip": ("sys.path.insert(0, 'lib.zip')", "till"),
+    "inside zip": ("sys.path.insert(0, 'outer.zip/lib')", "till"),
+    "link": ("os.symlink('lib', 'link'); sys.path.insert(0, 'link')", "till"),
+    "package": ("sys.path.insert(0, 'lib')", "firm.till"),
+    "working folder": ("os.chdir('lib'); sys.path.insert(0, '')", "till"),
+    "odd entries": ("sys.path[:0] = ['nowhere', 'lib', 'lib/tills.txt']", "till"),
+    "elsewhere": ("sys.path.insert(0, 'lib'); import till; os.chdir('lib/firm'); sys.path[0] = '..'", "till"),
+}
+ASKS = """
+import importlib, os, sys
+{act}
+from raftactors.cluster.application import refer_to
+reference = refer_to({application})
+print(reference.spec, *reference.import_paths, sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("named", ["class", "text"])
+@pytest.mark.parametrize("way", PATHS)
+def test_what_the_program_put_on_its_search_path_is_found_by_a_node(tmp_path: Path, way: str, named: str) -> None:
+    act, module = PATHS[way]
+    lib = tmp_path / "lib"
+    (lib / "firm").mkdir(parents=True)
+    (lib / "rates.py").write_text("RATE = 2")
+    (lib / "tills.txt").write_text("no folder")
+    for file in (lib / "till.py", lib / "firm" / "till.py"):
+        file.write_text(f"import rates\n{BANK}")
+    for archive, inner in (("lib.zip", ""), ("outer.zip", "lib/")):
+        with zipfile.ZipFile(tmp_path / archive, "w") as content:
+            for name in ("till.py", "rates.py"):
+                content.write(lib / name, inner + name)
+    application = f"importlib.import_module({module!r}).Bank" if named == "class" else repr(f"{module}:Bank")
+    done = run("-c", ASKS.format(act=act, application=application), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    spec, *import_paths = done.stdout.splitlines()
+    assert spec == f"{module}:Bank"
+    assert all(Path(path).is_absolute() for path in import_paths)
+    assert not [path for path in import_paths if "site-packages" in path or "/lib/python3" in path]
+    assert loads(ApplicationReference(spec=spec, import_paths=tuple(import_paths)), Path("/")) == "Bank"
+
+
+def test_the_order_of_the_search_path_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "rates.py").write_text(f"NAME = {folder!r}")
+    (tmp_path / "second" / "till.py").write_text(f"import rates\nassert rates.NAME == 'first'\n{BANK}")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), *sys.path, str(tmp_path / "second")])
+    for application in ("till:Bank", str(tmp_path / "second" / "till.py:Bank")):
+        assert loads(refer_to(application), Path("/")) == "Bank"
+
+
+def test_an_editable_install_that_maps_names_to_other_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "__init__.py").write_text("")
+    (tmp_path / "src" / "till.py").write_text(BANK)
+
+    class Finder:
+        """As build tools install them, to be found by every interpreter of the environment."""
+
+        @classmethod
+        def find_spec(cls, name: str, _path: object, _target: object = None) -> ModuleSpec | None:
+            file = tmp_path / "src" / "__init__.py"
+            return importlib.util.spec_from_file_location(name, file) if name == "company" else None
+
+    Finder.__module__ = "__editable___company_finder"
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    for name in ("company", "company.till"):
+        monkeypatch.setitem(sys.modules, name, importlib.import_module(name))
+    assert refer_to(sys.modules["company.till"].Bank).spec == "company.till:Bank"
 
 
 def test_a_local_class_is_refused() -> None:
@@ -119,7 +207,7 @@ def test_a_file_named_by_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "till.py").write_text(BANK)
     monkeypatch.chdir(tmp_path)
     reference = refer_to("till.py:Bank")
-    assert reference == ApplicationReference(spec=f"{tmp_path / 'till.py'}:Bank", import_paths=(str(tmp_path),))
+    assert reference.spec == f"{tmp_path / 'till.py'}:Bank" and reference.import_paths[0] == str(tmp_path)
     assert loads(reference, Path("/")) == "Bank"
 
 
