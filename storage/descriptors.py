@@ -11,7 +11,6 @@ import os
 import resource
 import threading
 import time
-from pathlib import Path
 
 from raftactors.errors import ConfigError
 
@@ -50,7 +49,7 @@ def arrange_descriptors(wanted: int) -> int:
     return available
 
 
-def open_descriptor(path: Path, flags: int, mode: int = 0o600) -> int:
+def open_descriptor(path: str | os.PathLike[str], flags: int, mode: int = 0o600) -> int:
     """`os.open`, out of the reserve where the descriptors have run out. Waits at most 2 s for one. Raises OSError."""
     deadline_s = 0.0
     while True:
@@ -68,7 +67,7 @@ def open_descriptor(path: Path, flags: int, mode: int = 0o600) -> int:
         time.sleep(_PAUSE_S)
 
 
-def _open_from_reserve(path: Path, flags: int, mode: int) -> int:
+def _open_from_reserve(path: str | os.PathLike[str], flags: int, mode: int) -> int:
     """Open with the soft limit raised to the hard one; a connection that comes in this instant may take one as well."""
     with _raising:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -6,9 +6,11 @@ can put a disk that loses, tears and refuses in its place (`raftactors.storage.m
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -18,7 +20,12 @@ from raftactors.storage.descriptors import open_descriptor
 
 Buffer = bytes | bytearray | memoryview
 
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+"""What everything in a data folder is made with, whatever the umask adds or takes away: it is its owner's alone."""
+
 _PID_BYTES = 20
+_OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC
 
 
 class MappedFile(Protocol):
@@ -120,8 +127,9 @@ class RealFiles:
         self._exit_process = exit_process
 
     def open(self, path: Path, *, create: bool = False) -> int:
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
-        return open_descriptor(path, flags)
+        if create:
+            return open_private(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        return open_descriptor(path, _OPEN_FLAGS)
 
     def close(self, descriptor: int) -> None:
         os.close(descriptor)
@@ -190,7 +198,7 @@ class RealFiles:
         return sorted(os.listdir(path))
 
     def mkdir(self, path: Path) -> None:
-        _uninterrupted(os.mkdir, path, 0o700)
+        make_private_folder(path)
 
     def rename(self, source: Path, target: Path) -> None:
         _uninterrupted(os.rename, source, target)
@@ -203,6 +211,24 @@ class RealFiles:
         os.write(2, line.encode(errors="replace"))
         self._exit_process(ExitCode.SYNC_FAILED)
         raise InvariantViolation("the process went on after a failed sync")
+
+
+def open_private(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file, and see to it that nobody but its owner may read or write it; returns the descriptor."""
+    descriptor = open_descriptor(path, flags | os.O_CLOEXEC, FILE_MODE)
+    if stat.S_IMODE(os.fstat(descriptor).st_mode) != FILE_MODE:
+        # The umask took too much away, or the file was made by somebody else. Not every file system has modes.
+        with contextlib.suppress(PermissionError):
+            os.fchmod(descriptor, FILE_MODE)
+    return descriptor
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder that only its owner may look into. Raises FileExistsError."""
+    _uninterrupted(os.mkdir, path, FOLDER_MODE)
+    if stat.S_IMODE(os.stat(path).st_mode) != FOLDER_MODE:
+        with contextlib.suppress(PermissionError):
+            os.chmod(path, FOLDER_MODE)
 
 
 def _uninterrupted(call: Callable[..., None], *arguments: object) -> None:

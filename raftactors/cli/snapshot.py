@@ -16,6 +16,7 @@ from raftactors.cli.target import Address, find_target
 from raftactors.cluster.application import refer_to
 from raftactors.cluster.local import KEY_VALUE, NODES_MAX
 from raftactors.cluster.node_folder import data_folder
+from raftactors.cluster.private_files import create_file
 from raftactors.cluster.restoring import restore_cluster
 from raftactors.cluster.working_folder import search_here
 from raftactors.errors import ConfigError, StorageError
@@ -115,7 +116,8 @@ def _saved_file(data: Path, index: int, to: Path | None) -> Path:
     file = next(path for path in sorted((data / SNAPSHOT_FOLDER).iterdir()) if _index_of(path) == index)
     if to is None:
         return file
-    shutil.copyfile(file, to)
+    with file.open("rb") as source, create_file(to) as target:
+        shutil.copyfileobj(source, target)
     reader = open_snapshot_file(ReadOnlyFiles(), to)
     try:
         reader.verify()

@@ -22,6 +22,7 @@ from raftactors.cli.options import DEFAULT_DATA_DIR, AsJson, DataDir
 from raftactors.cli.output import brief_line, print_json, remarks, status_lines, status_table, status_title
 from raftactors.cluster.local import KEY_VALUE, LocalCluster
 from raftactors.cluster.manifest import load_manifest
+from raftactors.cluster.private_files import make_folders, open_log
 from raftactors.cluster.supervisor import NodeState
 from raftactors.cluster.working_folder import search_here
 from raftactors.config import Limits, NodeConfig, RaftTiming
@@ -183,10 +184,10 @@ def _report_plainly(cluster: LocalCluster, interval_ms: int, as_json: bool) -> N
 
 def _start_in_background(wish: _Wish, as_json: bool) -> None:
     """Start this command again in a session of its own, and wait for its report."""
-    wish.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folders(wish.data_dir)
     reader, writer = os.pipe()
     log_path = wish.data_dir / "supervisor.log"
-    with log_path.open("ab") as log:
+    with open_log(log_path) as log:
         # It outlives this command on purpose, so nobody here waits for it.
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "raftactors", *wish.words(), "--report-fd", str(writer)],

@@ -22,6 +22,7 @@ from raftactors.cluster.application import ApplicationReference
 from raftactors.cluster.control_socket import FOLDER_NAME, remove_socket
 from raftactors.cluster.manifest import FILE_NAME, FolderLock, Manifest, load_manifest
 from raftactors.cluster.node_folder import CONFIG_NAME, WITNESS_FOLDER, node_folder
+from raftactors.cluster.private_files import make_folders
 from raftactors.cluster.process_record import ProcessRecord
 from raftactors.cluster.working_folder import absolute
 from raftactors.config import Member
@@ -114,7 +115,7 @@ _OURS = frozenset({"cluster.lock", "cluster.tmp", "supervisor.log", FOLDER_NAME}
 
 def _make(path: Path) -> None:
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folders(path)
     except FileExistsError as error:
         raise StorageError(f"{path} is a file; choose a folder") from error
     except OSError as error:

@@ -22,6 +22,7 @@ from raftactors.cluster.forking import ForkGuard
 from raftactors.cluster.manifest import Manifest
 from raftactors.cluster.node_folder import CONFIG_NAME, least_incarnation, witness_path
 from raftactors.cluster.ports import HeldPort, hold_port
+from raftactors.cluster.private_files import make_folders
 from raftactors.cluster.probe import StatusProbe
 from raftactors.cluster.process import NODE_COMMAND, NODE_MARK, NodeProcess, NodeStartError, Usage
 from raftactors.cluster.process_record import ProcessRecord
@@ -153,7 +154,7 @@ class LocalCluster:
         self._configs: dict[int, NodeConfig] = {}
         for config in self._node_configs(folder.path, folder.cluster_id, members):
             path = folder.node_path(config.node_id)
-            path.mkdir(mode=0o700, exist_ok=True)
+            make_folders(path)
             least = least_incarnation(path) if folder.has_served else 0
             self._configs[config.node_id] = dataclasses.replace(config, incarnation_min=least)
             process = NodeProcess(config.node_id, path / CONFIG_NAME, path / "log", command=self._command)
@@ -217,6 +218,7 @@ class LocalCluster:
     def client(self, **options: Any) -> Client:
         """A new client of this cluster; `options` go to Client. It is closed with the cluster at the latest."""
         self._fork.refuse_copy()
+        options.setdefault("limits", self._node_options["limits"])
         client = Client(list(self.addresses.values()), cluster_id=self.cluster_id, **options)
         self._clients.add(client)
         return client

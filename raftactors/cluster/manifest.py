@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from raftactors.cluster.forking import close_inherited, let_go_after_fork
+from raftactors.cluster.private_files import replace_text
 from raftactors.cluster.process_record import ProcessRecord
 from raftactors.config import Member
 from raftactors.errors import ClusterUnreachableError, DataLockedError, ForeignDataError, StorageError
+from raftactors.storage.files import open_private
 
 FILE_NAME = "cluster.json"
 FORMAT = 2
@@ -50,18 +52,8 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write the manifest so that a crash leaves the old or the new one."""
-        path = folder / FILE_NAME
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        text = json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+        replace_text(folder / FILE_NAME, text, sync=True)
 
 
 def load_manifest(folder: Path) -> Manifest | None:
@@ -147,7 +139,7 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         """Lock the folder, which must exist. Raises DataLockedError if another process holds it."""
         path = folder / _LOCK_NAME
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

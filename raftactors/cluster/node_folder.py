@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from raftactors.cluster.private_files import replace_text
 from raftactors.config import NodeConfig
 
 CONFIG_NAME = "config.json"
@@ -28,10 +29,7 @@ def witness_path(cluster_folder: Path, node_id: int) -> Path:
 
 def write_config(folder: Path, config: NodeConfig) -> None:
     """Write what the node is told, whole or not at all: its supervisor may start it at any time."""
-    path = folder / CONFIG_NAME
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(config.to_json(), encoding="utf-8")
-    temporary.replace(path)
+    replace_text(folder / CONFIG_NAME, config.to_json())
 
 
 def least_incarnation(folder: Path) -> int:

@@ -20,6 +20,7 @@ from raftactors.cluster.environment import node_environment
 from raftactors.cluster.forking import close_inherited, let_go_after_fork
 from raftactors.cluster.node_folder import write_config
 from raftactors.cluster.pipes import NodePipes, Report
+from raftactors.cluster.private_files import open_log
 from raftactors.cluster.process_record import ProcessRecord
 from raftactors.config import NodeConfig, hash_seed
 from raftactors.errors import (
@@ -313,7 +314,7 @@ class NodeProcess:
         config = NodeConfig.from_json(self.config_path.read_text(encoding="utf-8"))
         self.configure(config)
         self._report, self.is_ready, self.is_paused = None, False, False
-        with open(self.log_path, "ab", opener=_open_private) as log:
+        with open_log(self.log_path) as log:
             self._log_start = log.tell()
             child = subprocess.Popen(
                 [*self._command, str(self.config_path)],
@@ -392,7 +393,3 @@ class NodeProcess:
             self._pipes.close()
             self._pipes = None
         self._exit_fd = close_inherited(self._exit_fd)
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from raftactors.cluster.application import ApplicationReference
 from raftactors.cluster.manifest import Manifest
+from raftactors.cluster.private_files import make_folders
 from raftactors.config import Limits, Member
 from raftactors.core.types import ConfState, HardState, Snapshot
 from raftactors.errors import ForeignDataError
@@ -41,7 +42,7 @@ def restore_cluster(
     try:
         reader.verify()
         cluster_id = secrets.randbelow(2**63 - 1) + 1
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folders(folder)
         for node_id in range(1, nodes + 1):
             _restore_node(reader, folder / f"node-{node_id}" / "data", cluster_id, node_id, nodes)
         old = reader.snapshot

@@ -73,6 +73,7 @@ def serve(config: NodeConfig, *, announce: Announce | None = None) -> ExitCode:
         # The seed is read when the interpreter starts, so the process replaces itself once.
         os.environ["PYTHONHASHSEED"] = hash_seed(config.cluster_id)
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # our own program, our own arguments
+    os.umask(0o077)  # What the application keeps is the owner's alone, as all of the data folder.
     link = ParentLink(config)
     take_signals(is_supervised=link.is_supervised)
     output = NodeOutput(log_bytes_max=config.log_bytes_max if link.is_supervised else 0)
