@@ -59,8 +59,8 @@ def test_every_way_to_make_a_file_or_folder_gives_the_same_modes(tmp_path: Path)
     make_folders(tmp_path / "a")
     ensure_directory(RealFiles(), tmp_path / "c" / "d")
     RealFiles().close(RealFiles().open(tmp_path / "c" / "file", create=True))
-    for make in (lambda path: open_log(path).close(), lambda path: create_file(path).close()):
-        make(tmp_path / "a" / f"file{len(modes(tmp_path))}")
+    for make in (open_log, create_file):
+        make(tmp_path / "a" / f"file{len(modes(tmp_path))}").close()
     replace_text(tmp_path / "a" / "text.json", "{}")
     replace_text(tmp_path / "a" / "text.json", "{1}", sync=True)
     assert (tmp_path / "a" / "text.json").read_text() == "{1}"
