@@ -66,6 +66,12 @@ class Limits:
     most `snapshot_transfers_max` at a time, and `snapshot_bytes_per_second` together. A transfer that makes no progress
     for `snapshot_timeout_ms` is given up; what has arrived stays for the next one.
 
+    A node has at most `pending_frames_max` client frames of `pending_bytes_max` bytes without an answer, one connection
+    at most `client_pending_frames_max` and `client_pending_bytes_max`; more is refused with BUSY. Of replies that the
+    clients have not read, `unread_bytes_max` are held, for one connection `client_unread_bytes_max`; one that has much
+    to read and reads nothing for `client_stall_ms` is cut. Queries give way to commands and to other connections
+    every `query_slice_ms`.
+
     Every `scrub_interval_ms` what lies on the disk is read again and verified, `scrub_bytes_per_second` at most.
     """
 
@@ -86,6 +92,13 @@ class Limits:
     committed_bytes_per_ready_max: int = 1024 * 1024
     mailbox_messages_max: int = 16_384
     pending_frames_max: int = 8_192
+    pending_bytes_max: int = 64 * 1024 * 1024
+    client_pending_frames_max: int = 1_024
+    client_pending_bytes_max: int = 8 * 1024 * 1024
+    unread_bytes_max: int = 64 * 1024 * 1024
+    client_unread_bytes_max: int = 1024 * 1024
+    client_stall_ms: int = 5_000
+    query_slice_ms: int = 5
     session_inflight_max: int = 1_024
     sessions_max: int = 10_000
     session_ttl_ms: int = 3_600_000
@@ -111,6 +124,17 @@ class Limits:
                 f"command_bytes_max ({self.command_bytes_max}) must leave 4096 bytes of client_frame_bytes_max "
                 f"({self.client_frame_bytes_max}) for the frame around it"
             )
+        if self.client_unread_bytes_max < 3 * self.client_frame_bytes_max:
+            raise ConfigError(
+                f"client_unread_bytes_max ({self.client_unread_bytes_max}) must hold at least three frames of "
+                f"client_frame_bytes_max ({self.client_frame_bytes_max}): one to read and two that are on their way"
+            )
+        if self.unread_bytes_max < self.client_unread_bytes_max:
+            raise ConfigError(
+                f"unread_bytes_max ({self.unread_bytes_max}) is for all connections together and must be at least "
+                f"client_unread_bytes_max ({self.client_unread_bytes_max})"
+            )
+        _within("query_slice_ms", self.query_slice_ms, 1, 1_000)
         _within("snapshot_chunk_bytes", self.snapshot_chunk_bytes, 64, 1024 * 1024)
         _within("snapshot_window_chunks", self.snapshot_window_chunks, 1, 64)
         _within("snapshot_transfers_max", self.snapshot_transfers_max, 1, 16)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from raftactors.actors.base import BatchActor
 from raftactors.actors.mailbox import Lane, Mailbox
 from raftactors.actors.messages import (
     AdminRequest,
+    AnswersFlow,
     Applied,
     AppliesDone,
     ApplyWork,
@@ -24,9 +26,11 @@ from raftactors.actors.messages import (
     TakeSnapshot,
     Tick,
 )
+from raftactors.actors.query_turns import QueryTurns
 from raftactors.actors.snapshot_trigger import SnapshotTrigger
 from raftactors.app.host import ApplicationHost
 from raftactors.codec import replies
+from raftactors.config import Limits
 from raftactors.core.messages import Message
 from raftactors.errors import ApplicationStateError
 from raftactors.storage.snapshot_file import SnapshotReader
@@ -34,12 +38,20 @@ from raftactors.storage.snapshots import SnapshotFolder
 
 log = logging.getLogger("raftactors.node")
 
+REPLIES_BYTES_MAX = 16 * 1024 * 1024
+"""Bytes of replies made that the gateway has not taken yet; commands executed past that are answered with RETRY."""
+
+ALONE_SLICES = 10
+"""Queries go on for so many slices while nothing else waits."""
+
 
 class ApplicationActor(BatchActor):
     """Applies committed entries in order, answers the commands that came in here, and runs queries.
 
-    A query waits until the index that its read round confirmed is applied (thesis section 6.4). An application that
-    keeps its own data commits once a batch, before anybody is told what was applied.
+    A query waits until the index that its read round confirmed is applied (thesis section 6.4). Queries are answered in
+    slices of `query_slice_ms` milliseconds, and not before the gateway has taken all but a frame of the last answers;
+    between two slices everything else that waits has its turn. An application that keeps its own data commits once a
+    batch, before anybody is told what was applied.
     """
 
     def __init__(
@@ -53,6 +65,8 @@ class ApplicationActor(BatchActor):
         monitor: Mailbox,
         snapshots: SnapshotFolder,
         trigger: SnapshotTrigger,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(mailbox)
         self._host = host
@@ -62,13 +76,20 @@ class ApplicationActor(BatchActor):
         self._monitor = monitor
         self._snapshots = snapshots
         self._trigger = trigger
+        self._slice_s = limits.query_slice_ms / 1000
+        self._answers_bytes_max = limits.client_frame_bytes_max
+        self._clock = clock
         self._applied: list[Message] = []
         self._replies: list[tuple[int, bytes]] = []
+        self._reply_bytes = 0
+        self._untaken_bytes = 0
         self._reads: deque[ReadsReady] = deque()
+        self._turns = QueryTurns()
         self._published_index = -1
         self.handlers = {
             ApplyWork: self._on_apply,
             ReadsReady: self._on_reads,
+            AnswersFlow: self._on_flow,
             LeaderChanged: self._on_leader_changed,
             AdminRequest: self._on_admin,
             Tick: self._on_tick,
@@ -80,15 +101,28 @@ class ApplicationActor(BatchActor):
 
     def _on_apply(self, work: ApplyWork) -> None:
         for entry in work.message.entries:
-            self._replies += self._host.apply(entry, origin_incarnation=self._incarnation)
+            for pending_id, body in self._host.apply(entry, origin_incarnation=self._incarnation):
+                self._reply(pending_id, body)
         self._trigger.count(work.message.entries)
         self._applied.append(work.message)
 
     def _on_reads(self, reads: ReadsReady) -> None:
         self._reads.append(reads)
 
+    def _on_flow(self, flow: AnswersFlow) -> None:
+        self._untaken_bytes -= flow.taken_bytes
+        for connection in flow.held:
+            self._turns.hold(connection)
+        for connection in flow.released:
+            self._turns.release(connection)
+        for connection in flow.gone:
+            self._turns.forget(connection)
+
     def _on_leader_changed(self, change: LeaderChanged) -> None:
         self._host.leader_id = change.leader_id
+        # The gateway sends back everything that is under way, these queries included.
+        self._reads.clear()
+        self._turns.forget_frames()
 
     def _on_restore(self, work: RestoreWork) -> None:
         """Become a received snapshot; everything before it was applied or is superseded by it."""
@@ -122,7 +156,7 @@ class ApplicationActor(BatchActor):
     def _on_snapshot_ended(self, ended: SnapshotEnded) -> None:
         self._on_snapshot_read(SnapshotRead())
         for pending_id in self._trigger.end(ended.index, failed=bool(ended.error)):
-            self._replies.append((pending_id, self._snapshot_reply(ended)))
+            self._reply(pending_id, self._snapshot_reply(ended))
 
     def _snapshot_reply(self, ended: SnapshotEnded) -> bytes:
         if ended.error:
@@ -137,7 +171,7 @@ class ApplicationActor(BatchActor):
         # The digest is taken here, between two batches, so index and state belong together.
         document = {"applied": self._host.applied_index, "state_digest": self._host.state_digest()}
         body = replies.encode_document(self._host.leader_id, document, index=self._host.applied_index)
-        self._replies.append((request.pending_id, body))
+        self._reply(request.pending_id, body)
 
     def _on_tick(self, tick: Tick) -> None:
         tick.waiting = False
@@ -153,7 +187,16 @@ class ApplicationActor(BatchActor):
         self._take_snapshot()
         if self._replies:
             answered, self._replies = self._replies, []
-            self._gateway.tell(Replies(answered), Lane.STORAGE)
+            self._gateway.tell(Replies(answered, self._reply_bytes), Lane.STORAGE)
+            self._untaken_bytes += self._reply_bytes
+            self._reply_bytes = 0
+
+    def _reply(self, pending_id: int, body: bytes) -> None:
+        if self._untaken_bytes + self._reply_bytes > REPLIES_BYTES_MAX:
+            # The session keeps the result; it is asked for again when there is room.
+            body = replies.encode_retry(self._host.leader_id)
+        self._reply_bytes += len(body)
+        self._replies.append((pending_id, body))
 
     def _report_applied(self) -> None:
         self._host.commit()
@@ -166,7 +209,7 @@ class ApplicationActor(BatchActor):
         applied_index = self._host.applied_index
         for pending_id in self._trigger.take_needless(applied_index):
             ended = SnapshotEnded(self._trigger.index)
-            self._replies.append((pending_id, self._snapshot_reply(ended)))
+            self._reply(pending_id, self._snapshot_reply(ended))
         if self._host.is_replaying or not self._trigger.is_due(applied_index):
             return
         self._trigger.begin()
@@ -187,4 +230,30 @@ class ApplicationActor(BatchActor):
         # Read indexes only grow on one node, so the first that is too new ends the look.
         while self._reads and self._reads[0].read_index <= applied_index:
             for frame in self._reads.popleft().frames:
-                self._replies.append((frame.pending_id, self._host.query(applied_index, memoryview(frame.payload)[1:])))
+                self._turns.add(frame)
+        if self._turns:
+            self._answer_slice(applied_index)
+        # With an empty batch at once, if nothing else comes, the next slice begins.
+        self.mailbox.idle_timeout_s = 0.0 if self._turns and self._may_answer() else None
+
+    def _answer_slice(self, index: int) -> None:
+        """Answer queries until the slice is over. Nothing is applied meanwhile, so one index holds for each answer."""
+        begun_s = last_s = self._clock()
+
+        def is_over() -> bool:
+            worked_s = self._clock() - begun_s
+            others_wait = bool(self._turns) or not self.mailbox.empty()
+            return worked_s >= (self._slice_s if others_wait else ALONE_SLICES * self._slice_s)
+
+        while self._may_answer() and last_s - begun_s < self._slice_s:
+            frame = self._turns.take()
+            if frame is None:
+                return
+            body = self._host.query(index, memoryview(frame.payload)[1:], is_over=is_over)
+            self._reply(frame.pending_id, body)
+            now_s = self._clock()
+            self._turns.charge(frame.connection, now_s - last_s)
+            last_s = now_s
+
+    def _may_answer(self) -> bool:
+        return self._untaken_bytes + self._reply_bytes < self._answers_bytes_max

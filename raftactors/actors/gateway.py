@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
 
 from raftactors.actors.base import BatchActor
+from raftactors.actors.client_accounts import ClientAccounts
 from raftactors.actors.mailbox import Lane, Mailbox
 from raftactors.actors.messages import (
     AdminRequest,
+    AnswersFlow,
     ClientFrame,
     Drain,
     LeaderChanged,
@@ -28,6 +30,15 @@ from raftactors.transport.client_endpoint import ClientEndpoint
 RECEIVE_FRAMES_MAX = 512
 """Client frames taken from the socket in one turn."""
 
+RECEIVE_BYTES_MAX = 4 * 1024 * 1024
+"""After so many bytes a turn takes no more frames, so that it has a bound in memory and time."""
+
+RECEIVE_FRAMES_STEP = 16
+"""Frames taken from the socket before their bytes are counted."""
+
+LOOK_S = 0.005
+"""Seconds between two looks at the connections that read after they were held."""
+
 BUSY_RETRY_AFTER_MS = 20
 """What a refused client is told to wait; it adds its own jitter."""
 
@@ -43,15 +54,8 @@ _CHECKS: dict[FrameKind, Callable[[memoryview], object]] = {
     FrameKind.OPEN_SESSION: frames.decode_open_session,
     FrameKind.CLOSE_SESSION: frames.decode_close_session,
     FrameKind.KEEP_ALIVE: frames.decode_keep_alive,
-    FrameKind.QUERIES: frames.decode_queries,
+    FrameKind.QUERIES: frames.check_queries,
 }
-
-
-class _Pending(NamedTuple):
-    routing_id: bytes
-    request: int
-    taken_at_tick: int
-    kind: int
 
 
 class Gateway(BatchActor):
@@ -59,7 +63,8 @@ class Gateway(BatchActor):
 
     A command is never decoded here. What cannot be taken is answered at once: BUSY when a limit is reached, RETRY when
     there is no leader to give it to or the leader changed while it was under way (with a session, sending it again is
-    safe).
+    safe). What a connection may have under way and unread is `ClientAccounts`' to say; the application is told whose
+    queries it is to hold back.
     """
 
     def __init__(
@@ -71,17 +76,22 @@ class Gateway(BatchActor):
         consensus: Mailbox,
         application: Mailbox,
         monitor: Mailbox,
-        option_arguments: tuple[tuple[str, str], ...] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(mailbox)
         self._config = config
         self._option_arguments = option_arguments
         self._endpoint = endpoint
         self._consensus = consensus
+        self._application = application
+        self._clock = clock
         self._administered_by = {"status": monitor, "state_digest": application, "snapshot": application}
-        self._pending: dict[int, _Pending] = {}
+        self._clients = ClientAccounts(config.limits, endpoint, tick_ms=config.timing.tick_ms)
+        self._taken_bytes = 0
+        # The application waits when a frame's worth of answers was not taken, so it must hear of less.
+        self._taken_bytes_step = config.limits.client_frame_bytes_max // 4
+        self._look_due_s = 0.0
         self._next_id = 1
-        self._ticks = 0
         self._leader_id = 0
         self._proposals: list[ClientFrame] = []
         self._reads: list[ClientFrame] = []
@@ -99,6 +109,7 @@ class Gateway(BatchActor):
     # --- from the other actors ---
 
     def _on_replies(self, answered: Replies) -> None:
+        self._taken_bytes += answered.counted_bytes
         for pending_id, body in answered.replies:
             self._reply(pending_id, body)
 
@@ -113,28 +124,19 @@ class Gateway(BatchActor):
     def _on_leader_changed(self, change: LeaderChanged) -> None:
         self._leader_id = change.leader_id
         # What is under way may be lost with the old leader or may still commit; only the session table can tell, so
-        # the clients send it again at once instead of waiting for their timers. What this node itself was asked to do
-        # goes on.
-        lost = [pending_id for pending_id, pending in self._pending.items() if pending.kind != FrameKind.ADMIN]
-        self._on_refused(Refused(lost))
+        # the clients send it again at once instead of waiting for their timers.
+        self._on_refused(Refused(list(self._clients.pending)))
 
     def _on_tick(self, tick: Tick) -> None:
         tick.waiting = False
-        self._ticks += 1
-        oldest = self._ticks - PENDING_TICKS_MAX
-        stale = []
-        for pending_id, pending in self._pending.items():  # In the order of arrival, so the look ends early.
-            if pending.taken_at_tick > oldest:
-                break
-            stale.append(pending_id)
-        for pending_id in stale:
-            del self._pending[pending_id]
+        self._clients.tick()
+        self._clients.forget_older(PENDING_TICKS_MAX)
 
     def _on_drain(self, drain: Drain) -> None:
         self._draining = drain.done
 
     def _reply(self, pending_id: int, body: bytes) -> None:
-        pending = self._pending.pop(pending_id, None)
+        pending = self._clients.end(pending_id)
         if pending is not None:
             self._outgoing.setdefault(pending.routing_id, []).append((pending.request, body))
 
@@ -142,19 +144,48 @@ class Gateway(BatchActor):
 
     def flush(self) -> None:
         """Take what clients sent, pass it on, and send the replies of the batch."""
-        for routing_id, envelope, body in self._endpoint.receive(RECEIVE_FRAMES_MAX):
-            try:
-                self._take(routing_id, envelope.kind, body)
-            except WireError as error:
-                self._malformed[error.reason] += 1
+        self._receive()
         self._pass_on()
         if self._outgoing:
             outgoing, self._outgoing = self._outgoing, {}
             for routing_id, answers in outgoing.items():
                 self._send_replies(routing_id, answers)
-        if self._draining is not None and not self._pending:
+        self._look_at_held()
+        self._tell_flow()
+        if self._draining is not None and not self._clients.pending:
             self._draining()
             self._draining = None
+
+    def _receive(self) -> None:
+        frames_left, bytes_left = RECEIVE_FRAMES_MAX, RECEIVE_BYTES_MAX
+        while frames_left > 0 and bytes_left > 0:
+            arrived = self._endpoint.receive(RECEIVE_FRAMES_STEP)
+            for routing_id, envelope, body in arrived:
+                bytes_left -= len(body)
+                try:
+                    self._take(routing_id, envelope.kind, body)
+                except WireError as error:
+                    self._malformed[error.reason] += 1
+            if len(arrived) < RECEIVE_FRAMES_STEP:
+                break
+            frames_left -= RECEIVE_FRAMES_STEP
+
+    def _look_at_held(self) -> None:
+        """Let go on who has read; who reads is looked at again soon, the others at the next tick."""
+        if not self._clients.has_held:
+            self.mailbox.idle_timeout_s = None
+            return
+        now_s = self._clock()
+        if now_s >= self._look_due_s:
+            self._look_due_s = now_s + LOOK_S
+            self.mailbox.idle_timeout_s = LOOK_S if self._clients.look_at_held() else None
+
+    def _tell_flow(self) -> None:
+        changes = self._clients.take_changes()
+        if changes is not None or self._taken_bytes >= self._taken_bytes_step:
+            held, released, gone = changes or ([], [], [])
+            self._application.tell(AnswersFlow(self._taken_bytes, held, released, gone), Lane.STORAGE)
+            self._taken_bytes = 0
 
     def _send_replies(self, routing_id: bytes, answers: list[tuple[int, bytes]]) -> None:
         """One frame for all of them, or as few as their size allows. A client that does not read loses its replies."""
@@ -163,36 +194,37 @@ class Gateway(BatchActor):
         for answer in answers:
             cost = len(answer[1]) + REPLY_BYTES
             if part and size + cost > self._endpoint.body_bytes_max:
-                self._endpoint.send(routing_id, FrameKind.REPLIES, replies.encode_replies(part))
+                self._clients.send(routing_id, FrameKind.REPLIES, replies.encode_replies(part))
                 part, size = [], REPLY_BYTES
             part.append(answer)
             size += cost
-        self._endpoint.send(routing_id, FrameKind.REPLIES, replies.encode_replies(part))
+        self._clients.send(routing_id, FrameKind.REPLIES, replies.encode_replies(part))
 
     def _take(self, routing_id: bytes, kind: int, body: memoryview) -> None:
         request, rest = frames.split_request(body)
         if kind == FrameKind.HELLO:
-            self._endpoint.send(routing_id, FrameKind.WELCOME, frames.encode_welcome(self._welcome()))
+            self._clients.send(routing_id, FrameKind.WELCOME, frames.encode_welcome(self._welcome()))
             return
-        refusal = self._refusal(kind, rest)
+        refusal = self._refusal(routing_id, kind, rest)
         if refusal is not None:
             self._outgoing.setdefault(routing_id, []).append((request, refusal))
             return
         pending_id = self._next_id
         self._next_id += 1
-        self._pending[pending_id] = _Pending(routing_id, request, self._ticks, kind)
+        self._clients.begin(pending_id, routing_id, request, len(rest))
         if kind == FrameKind.ADMIN:
             self._administer(pending_id, rest)
             return
-        frame = ClientFrame(pending_id, bytes((kind,)) + rest)
+        frame = ClientFrame(pending_id, bytes((kind,)) + rest, routing_id)
         (self._proposals if kind in _PROPOSED else self._reads).append(frame)
 
-    def _refusal(self, kind: int, rest: memoryview) -> bytes | None:
+    def _refusal(self, routing_id: bytes, kind: int, rest: memoryview) -> bytes | None:
         """The reply to a frame that goes no further, or None. Raises WireError for a frame that does not hold together.
 
-        What passes here goes through the log as it is, so its structure is checked now and never again.
+        What passes here goes through the log as it is, so its structure is checked now and never again. The limits come
+        first: under overload a refusal must cost next to nothing.
         """
-        if len(self._pending) >= self._config.limits.pending_frames_max:
+        if not self._clients.admits(routing_id):
             return replies.encode_busy(self._leader_id, BUSY_RETRY_AFTER_MS)
         if kind == FrameKind.ADMIN:
             return None
@@ -252,6 +284,6 @@ class Gateway(BatchActor):
 
     def shut_down(self) -> None:
         """Answer what still waits, then close the socket."""
-        self._on_refused(Refused(list(self._pending)))
+        self._on_refused(Refused(list(self._clients.pending)))
         self.flush()
         self._endpoint.close()

@@ -68,10 +68,14 @@ class AppliesDone(NamedTuple):
 
 
 class ClientFrame(NamedTuple):
-    """A client's frame under the gateway's own number: one kind byte followed by the body without its request."""
+    """A client's frame under the gateway's own number: one kind byte followed by the body without its request.
+
+    `connection` is the routing id of the connection that it came by.
+    """
 
     pending_id: int
     payload: bytes
+    connection: bytes = b""
 
 
 class Proposals(NamedTuple):
@@ -102,9 +106,22 @@ class AdminRequest(NamedTuple):
 
 
 class Replies(NamedTuple):
-    """Reply bodies for the gateway's pending frames."""
+    """Reply bodies for the gateway's pending frames; it reports `counted_bytes` of them as taken (`AnswersFlow`)."""
 
     replies: list[tuple[int, bytes]]
+    counted_bytes: int = 0
+
+
+class AnswersFlow(NamedTuple):
+    """What the gateway says of the application's replies: so many bytes were taken since the last word.
+
+    Queries of the connections `held` wait until they are `released`; those of connections `gone` are forgotten.
+    """
+
+    taken_bytes: int
+    held: list[bytes]
+    released: list[bytes]
+    gone: list[bytes]
 
 
 class Refused(NamedTuple):

@@ -26,7 +26,13 @@ from raftactors.codec.frames import (
     decode_open_session,
     decode_queries,
 )
-from raftactors.codec.replies import ResultStatus, encode_document, encode_rejected, encode_results
+from raftactors.codec.replies import (
+    ResultStatus,
+    encode_document,
+    encode_rejected,
+    encode_results,
+    results_head_bytes,
+)
 from raftactors.config import Limits
 from raftactors.core.types import Entry, EntryType
 from raftactors.errors import ApplicationStateError, EntryUnknownError, InvariantViolation, WireError
@@ -157,10 +163,12 @@ class ApplicationHost:
         `term_of` gives the term of an entry, or raises LogStorageError where the log does not reach back so far.
         """
 
-    def query(self, index: int, body: bytes | memoryview) -> bytes:
+    def query(self, index: int, body: bytes | memoryview, *, is_over: Callable[[], bool] = lambda: False) -> bytes:
         """Answer a QUERIES frame (without its request number) that may be read at `index`; returns the reply body.
 
-        The caller waits until `index` is applied; a malformed frame gets REJECTED.
+        The caller waits until `index` is applied; a malformed frame gets REJECTED. The answer ends early, with at least
+        one result, when the reply is full or `is_over` says so between two queries: the others are marked as
+        OUT_OF_ORDER without being executed, and the client asks for them again.
         """
         if index > self._applied_index:
             raise InvariantViolation(f"query at index {index}, but only {self._applied_index} is applied")
@@ -169,8 +177,22 @@ class ApplicationHost:
         except WireError as error:
             return encode_rejected(self.leader_id, str(error), index=self._applied_index)
         context = partial(Context, index=self._applied_index, now_ms=self._now_ms)
-        outcomes = [self._queries.invoke(call, context) for call in frame.queries]
-        return self._encode(0, outcomes)
+        room_bytes = self._reply_bytes_max - results_head_bytes(len(frame.queries))
+        outcomes: list[Outcome] = []
+        largest_bytes = 0
+        for call in frame.queries:
+            # A result as large as the largest so far must fit, or executing the query would most likely be in vain.
+            if outcomes and (room_bytes < largest_bytes or is_over()):
+                break
+            outcome = self._queries.invoke(call, context)
+            result_bytes = len(outcome[1])
+            room_bytes -= result_bytes
+            if room_bytes < 0 and outcomes:
+                break
+            largest_bytes = max(largest_bytes, result_bytes)
+            outcomes.append(outcome)
+        outcomes += [_LATER] * (len(frame.queries) - len(outcomes))
+        return encode_results(self._applied_index, self.leader_id, 0, outcomes)
 
     def snapshot(self) -> bytes:
         """The whole replica as one unit. Raises ApplicationStateError if the application's state cannot be encoded."""

@@ -284,7 +284,16 @@ class CommandStream(FrameWindow):
 
 
 class QueryStream(FrameWindow):
-    """Queries: no order and no effects, so a frame may be asked as often as needed."""
+    """Queries: no order and no effects, so a frame may be asked as often as needed.
+
+    A reply may hold the results of the first queries of its frame only, when they are large or slow. Then the others
+    are asked in frames of as many as were answered, and every frame that is answered as a whole doubles that number. So
+    no query is sent many times over, and the frames under way are answered in a row without a round trip for each.
+    """
+
+    def __init__(self, options: ClientOptions) -> None:
+        super().__init__(options)
+        self._count_max = FRAME_COMMANDS_MAX
 
     def take(self, now_ms: int, number: Callable[[], int]) -> list[bytes]:
         """The QUERIES bodies to send now."""
@@ -295,7 +304,7 @@ class QueryStream(FrameWindow):
                 self._send(frame, now_ms, number()) for frame in self.frames if not (frame.done or frame.request)
             ]
         while self.waiting and len(self.frames) < self._frames_max:
-            batch = self._fill(FRAME_COMMANDS_MAX, same_level=True)
+            batch = self._fill(self._count_max, same_level=True)
             if not batch:
                 break
             frame = Frame(0, batch)
@@ -312,9 +321,12 @@ class QueryStream(FrameWindow):
                 # The results up to here filled the reply; the node is asked for the others again.
                 if not place:
                     return Verdict.MALFORMED
+                self._count_max = place
+                self._ask_later(frame, 2 * place)
                 self._trim(frame, place)
                 return Verdict.PROGRESS
             waiter.complete(status, content, reply.index)
+        self._count_max = min(2 * self._count_max, FRAME_COMMANDS_MAX)
         self._finish(frame)
         return Verdict.PROGRESS
 
@@ -328,6 +340,11 @@ class QueryStream(FrameWindow):
         """Forget frames whose every query was given up, so that they are not asked again."""
         for frame in [frame for frame in self.frames if all(waiter.done() for waiter in frame.replies)]:
             self._finish(frame)
+
+    def _ask_later(self, frame: Frame, first: int) -> None:
+        """Put the queries of the frame from this place on before those that wait."""
+        self.waiting.extendleft(reply for reply in reversed(frame.replies[first:]) if not reply.done())
+        del frame.replies[first:], frame.packed[first:]
 
     def _send(self, frame: Frame, now_ms: int, request: int) -> bytes:
         self._sent(frame, request, now_ms)

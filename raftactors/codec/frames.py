@@ -201,14 +201,15 @@ def encode_queries(request: int, *, level: Level, queries: Sequence[bytes]) -> b
     return b"".join((header, _pack_lengths(queries), *queries))
 
 
+def check_queries(rest: bytes | memoryview) -> None:
+    """Raise WireError where `decode_queries` would, without cutting the frame up: what a gateway needs to admit it."""
+    _, count = _unpack_queries_header(rest)
+    _read_lengths(rest, _QUERIES.size, count)
+
+
 def decode_queries(rest: bytes | memoryview) -> Queries:
     """Read a QUERIES frame; the queries are views into the buffer."""
-    if len(rest) < _QUERIES.size:
-        raise WireError("frame_truncated", f"{len(rest)} bytes for a QUERIES header of {_QUERIES.size}")
-    code, count = _QUERIES.unpack_from(rest)
-    level = _LEVELS.get(code)
-    if level is None:
-        raise WireError("level_unknown", f"query level {code}")
+    level, count = _unpack_queries_header(rest)
     return Queries(level, _cut(rest, _QUERIES.size, count))
 
 
@@ -273,6 +274,16 @@ def _unpack_commands_header(rest: bytes | memoryview) -> tuple[int, int, int, in
     if not 1 <= first_sequence <= SEQUENCE_MAX - FRAME_COMMANDS_MAX:
         raise WireError("sequence_range", f"first sequence {first_sequence}; sequences start with 1")
     return session, first_sequence, acked, count
+
+
+def _unpack_queries_header(rest: bytes | memoryview) -> tuple[Level, int]:
+    if len(rest) < _QUERIES.size:
+        raise WireError("frame_truncated", f"{len(rest)} bytes for a QUERIES header of {_QUERIES.size}")
+    code, count = _QUERIES.unpack_from(rest)
+    level = _LEVELS.get(code)
+    if level is None:
+        raise WireError("level_unknown", f"query level {code}")
+    return level, count
 
 
 def _pack_lengths(parts: Sequence[bytes]) -> bytes:

@@ -156,6 +156,11 @@ def encode_results(
     return b"".join((header, table, *contents))
 
 
+def results_head_bytes(count: int) -> int:
+    """What `encode_results` writes in front of the contents of `count` results."""
+    return _RESULTS.size + count * _RESULT.size
+
+
 def encode_busy(leader_id: int, retry_after_ms: int, *, index: int = 0) -> bytes:
     """BUSY: retry after u32 in milliseconds."""
     return _BUSY.pack(ReplyStatus.BUSY, index, leader_id, retry_after_ms)

@@ -143,6 +143,7 @@ class Node:
                 monitor=to.monitor,
                 snapshots=self.snapshots,
                 trigger=trigger,
+                limits=config.limits,
             ),
             **self._serving_starters(raft, memory_log),
         }

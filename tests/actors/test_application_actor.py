@@ -63,6 +63,7 @@ class Rig:
             monitor=monitor,
             snapshots=SnapshotFolder(MemoryFiles(), Path("/snap"), cluster_id=1),
             trigger=SnapshotTrigger(Limits(), index=0, tick_ms=50),
+            limits=Limits(),
         )
 
     def run(self, *messages: Any) -> None:

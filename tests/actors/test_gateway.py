@@ -33,6 +33,8 @@ class FakeEndpoint:
     def __init__(self) -> None:
         self.inbound: list[tuple[bytes, Envelope, memoryview]] = []
         self.sent: list[tuple[bytes, int, bytes]] = []
+        self.unread: dict[bytes, int] = {}
+        self.cuts: list[bytes] = []
         self.closed = False
         self.body_bytes_max = 1000
 
@@ -43,6 +45,13 @@ class FakeEndpoint:
     def send(self, routing_id: bytes, kind: int, body: bytes) -> bool:
         self.sent.append((routing_id, kind, body))
         return True
+
+    def unread_bytes(self, routing_id: bytes) -> int:
+        return self.unread.get(routing_id, 0)
+
+    def cut(self, routing_id: bytes) -> None:
+        self.cuts.append(routing_id)
+        self.unread.pop(routing_id, None)
 
     def close(self) -> None:
         self.closed = True

@@ -79,6 +79,7 @@ class Pipeline:
             monitor=box["monitor"],
             snapshots=self.folder,
             trigger=SnapshotTrigger(self.limits, index=0, tick_ms=50),
+            limits=self.limits,
         )
         self.storage = StorageActor(
             box["storage"],

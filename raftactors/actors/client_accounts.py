@@ -1,0 +1,225 @@
+"""What each connection of a client has under way and unread, and whether it may have more."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from raftactors.config import Limits
+from raftactors.transport.client_endpoint import ClientEndpoint
+
+LOOK_BYTES = 64 * 1024
+"""Up to so much may be unread by this count alone before the endpoint is asked how much really is."""
+
+SWEEP_CONNECTIONS = 64
+"""Connections that are looked at in one tick, whatever they do."""
+
+STALL_TICKS_MIN = 4
+"""A connection has at least so many ticks to read something."""
+
+
+class Pending(NamedTuple):
+    """A frame that waits for its reply."""
+
+    routing_id: bytes
+    request: int
+    taken_at_tick: int
+    frame_bytes: int
+
+
+class Account:
+    """One connection. `unread_bytes` is never less than what is unread, as long as the endpoint counts right."""
+
+    __slots__ = ("acked_bytes", "handed_bytes", "moved_at_tick", "pending_bytes", "pending_ids", "unread_bytes")
+
+    def __init__(self) -> None:
+        self.pending_ids: set[int] = set()
+        self.pending_bytes = 0
+        self.handed_bytes = 0
+        self.unread_bytes = 0
+        self.acked_bytes = 0
+        self.moved_at_tick = 0
+
+
+class Changes(NamedTuple):
+    """Routing ids of connections that are now held, released, or gone."""
+
+    held: list[bytes]
+    released: list[bytes]
+    gone: list[bytes]
+
+
+class ClientAccounts:
+    """The frames under way and the unread bytes of all connections, with a limit for each and one for all.
+
+    Of what is limited for all, one connection may have as much as is left free (and its own limit at most). So many
+    connections that take all they get still leave a share as large as one of theirs to the next one.
+
+    A connection with too much unread is held: it gets no more answers to queries until it has read half of it. If it
+    reads nothing at all for `client_stall_ms` it is cut. Used by the gateway alone, on its thread.
+    """
+
+    def __init__(self, limits: Limits, endpoint: ClientEndpoint, *, tick_ms: int) -> None:
+        self.pending: dict[int, Pending] = {}
+        self._news = Changes([], [], [])
+        self._limits = limits
+        self._endpoint = endpoint
+        self._stall_ticks = max(STALL_TICKS_MIN, limits.client_stall_ms // tick_ms)
+        # Two replies may be under way between the decision to hold and its effect.
+        self._hold_bytes = limits.client_unread_bytes_max - 2 * limits.client_frame_bytes_max
+        self._accounts: OrderedDict[bytes, Account] = OrderedDict()
+        self._held: dict[bytes, Account] = {}
+        self._pending_bytes = 0
+        self._unread_bytes = 0
+        self._ticks = 0
+
+    # --- frames under way ---
+
+    def admits(self, routing_id: bytes) -> bool:
+        """Whether one more frame of this connection may be taken; cheap, so that a refusal is."""
+        limits, account = self._limits, self._account(routing_id)
+        frames_free = limits.pending_frames_max - len(self.pending)
+        bytes_free = limits.pending_bytes_max - self._pending_bytes
+        return len(account.pending_ids) < min(frames_free, limits.client_pending_frames_max) and (
+            account.pending_bytes < min(bytes_free, limits.client_pending_bytes_max)
+        )
+
+    def begin(self, pending_id: int, routing_id: bytes, request: int, frame_bytes: int) -> None:
+        """A frame was taken under this number."""
+        account = self._account(routing_id)
+        account.pending_ids.add(pending_id)
+        account.pending_bytes += frame_bytes
+        self._pending_bytes += frame_bytes
+        self.pending[pending_id] = Pending(routing_id, request, self._ticks, frame_bytes)
+
+    def end(self, pending_id: int) -> Pending | None:
+        """A frame got its reply, or gets none; None if it was forgotten before."""
+        pending = self.pending.pop(pending_id, None)
+        if pending is not None:
+            account = self._account(pending.routing_id)
+            account.pending_ids.discard(pending_id)
+            account.pending_bytes -= pending.frame_bytes
+            self._pending_bytes -= pending.frame_bytes
+        return pending
+
+    def forget_older(self, ticks: int) -> None:
+        """End the frames that were taken `ticks` ticks ago or earlier."""
+        oldest = self._ticks - ticks
+        stale = []
+        for pending_id, pending in self.pending.items():  # In the order of arrival, so the look ends early.
+            if pending.taken_at_tick > oldest:
+                break
+            stale.append(pending_id)
+        for pending_id in stale:
+            self.end(pending_id)
+
+    # --- bytes to read ---
+
+    @property
+    def has_held(self) -> bool:
+        """Whether any connection is held."""
+        return bool(self._held)
+
+    def send(self, routing_id: bytes, kind: int, body: bytes) -> None:
+        """Hand a frame over; what the connection or the node has no room for is dropped, its client asks again."""
+        account = self._account(routing_id)
+        size = len(body)
+        if not self._is_light(account, size):
+            self._look(routing_id, account)
+            if (
+                account.unread_bytes + size > self._limits.client_unread_bytes_max
+                or self._unread_bytes + size > self._limits.unread_bytes_max
+            ):
+                self._hold(routing_id, account)
+                return
+        if self._endpoint.send(routing_id, kind, body):
+            account.handed_bytes += size
+            account.unread_bytes += size
+            self._unread_bytes += size
+            if not self._is_light(account, 0) and self._is_over(account):
+                self._look(routing_id, account)
+                if self._is_over(account):
+                    self._hold(routing_id, account)
+        elif self._endpoint.unread_bytes(routing_id) == 0:
+            self._forget(routing_id)  # It takes nothing although it has nothing to read: it is not there any more.
+
+    def tick(self) -> None:
+        """Look at those that are held, cut those that do not read, and look at some others."""
+        self._ticks += 1
+        self.look_at_held()
+        for routing_id, account in list(self._held.items()):
+            if self._ticks - account.moved_at_tick >= self._stall_ticks:
+                self._endpoint.cut(routing_id)
+                self._forget(routing_id)
+        for _ in range(min(SWEEP_CONNECTIONS, len(self._accounts))):
+            routing_id, account = next(iter(self._accounts.items()))
+            self._accounts.move_to_end(routing_id)
+            if account.unread_bytes:
+                self._look(routing_id, account)
+                if account.unread_bytes and self._is_over(account):
+                    self._hold(routing_id, account)
+            elif not account.pending_ids and routing_id not in self._held:
+                del self._accounts[routing_id]
+
+    def look_at_held(self) -> bool:
+        """Release who has read enough; returns whether somebody else reads as well, so that it is soon time again."""
+        moving = False
+        for routing_id, account in list(self._held.items()):
+            self._look(routing_id, account)
+            acked_bytes = account.handed_bytes - account.unread_bytes
+            is_moving = acked_bytes > account.acked_bytes or account.unread_bytes == 0
+            if is_moving:
+                account.acked_bytes, account.moved_at_tick = max(acked_bytes, account.acked_bytes), self._ticks
+            if 2 * account.unread_bytes <= self._threshold_bytes():
+                del self._held[routing_id]
+                self._news.released.append(routing_id)
+            else:
+                moving |= is_moving
+        return moving
+
+    def take_changes(self) -> Changes | None:
+        """What became of which connections since the last call, None if nothing did."""
+        if not any(self._news):
+            return None
+        news, self._news = self._news, Changes([], [], [])
+        return news
+
+    # --- within ---
+
+    def _account(self, routing_id: bytes) -> Account:
+        account = self._accounts.get(routing_id)
+        if account is None:
+            account = self._accounts[routing_id] = Account()
+        return account
+
+    def _is_light(self, account: Account, more_bytes: int) -> bool:
+        """Whether there is so much room that nobody needs to be asked."""
+        return account.unread_bytes + more_bytes < LOOK_BYTES and 2 * self._unread_bytes < self._limits.unread_bytes_max
+
+    def _threshold_bytes(self) -> int:
+        return min(self._hold_bytes, self._limits.unread_bytes_max - self._unread_bytes)
+
+    def _is_over(self, account: Account) -> bool:
+        return account.unread_bytes >= self._threshold_bytes()
+
+    def _look(self, routing_id: bytes, account: Account) -> None:
+        unread_bytes = self._endpoint.unread_bytes(routing_id)
+        self._unread_bytes += unread_bytes - account.unread_bytes
+        account.unread_bytes = unread_bytes
+
+    def _hold(self, routing_id: bytes, account: Account) -> None:
+        if routing_id not in self._held:
+            self._held[routing_id] = account
+            account.acked_bytes = account.handed_bytes - account.unread_bytes
+            account.moved_at_tick = self._ticks
+            self._news.held.append(routing_id)
+
+    def _forget(self, routing_id: bytes) -> None:
+        """This connection is gone: nobody waits for what it asked."""
+        account = self._accounts.pop(routing_id)
+        self._held.pop(routing_id, None)
+        self._unread_bytes -= account.unread_bytes
+        self._pending_bytes -= account.pending_bytes
+        for pending_id in account.pending_ids:
+            del self.pending[pending_id]
+        self._news.gone.append(routing_id)
