@@ -21,18 +21,27 @@ STALL_TICKS_MIN = 4
 class Pending(NamedTuple):
     """A frame that waits for its reply."""
 
-    routing_id: bytes
+    account: Account
     request: int
     taken_at_tick: int
     frame_bytes: int
 
 
 class Account:
-    """One connection. `unread_bytes` is never less than what is unread, as long as the endpoint counts right."""
+    """One connection. `unread_bytes` is what was unread at the last look and what was handed over since."""
 
-    __slots__ = ("acked_bytes", "handed_bytes", "moved_at_tick", "pending_bytes", "pending_ids", "unread_bytes")
+    __slots__ = (
+        "acked_bytes",
+        "handed_bytes",
+        "moved_at_tick",
+        "pending_bytes",
+        "pending_ids",
+        "routing_id",
+        "unread_bytes",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, routing_id: bytes) -> None:
+        self.routing_id = routing_id
         self.pending_ids: set[int] = set()
         self.pending_bytes = 0
         self.handed_bytes = 0
@@ -75,31 +84,38 @@ class ClientAccounts:
 
     # --- frames under way ---
 
-    def admits(self, routing_id: bytes) -> bool:
+    def of(self, routing_id: bytes) -> Account:
+        """The account of this connection; not to be kept, because idle ones are dropped at a tick."""
+        account = self._accounts.get(routing_id)
+        if account is None:
+            account = self._accounts[routing_id] = Account(routing_id)
+        return account
+
+    def admits(self, account: Account) -> bool:
         """Whether one more frame of this connection may be taken; cheap, so that a refusal is."""
-        limits, account = self._limits, self._account(routing_id)
-        frames_free = limits.pending_frames_max - len(self.pending)
-        bytes_free = limits.pending_bytes_max - self._pending_bytes
-        return len(account.pending_ids) < min(frames_free, limits.client_pending_frames_max) and (
-            account.pending_bytes < min(bytes_free, limits.client_pending_bytes_max)
+        limits, frames, frames_bytes = self._limits, len(account.pending_ids), account.pending_bytes
+        return (
+            frames < limits.client_pending_frames_max
+            and frames < limits.pending_frames_max - len(self.pending)
+            and frames_bytes < limits.client_pending_bytes_max
+            and frames_bytes < limits.pending_bytes_max - self._pending_bytes
         )
 
-    def begin(self, pending_id: int, routing_id: bytes, request: int, frame_bytes: int) -> None:
+    def begin(self, pending_id: int, account: Account, request: int, frame_bytes: int) -> None:
         """A frame was taken under this number."""
-        account = self._account(routing_id)
         account.pending_ids.add(pending_id)
         account.pending_bytes += frame_bytes
         self._pending_bytes += frame_bytes
-        self.pending[pending_id] = Pending(routing_id, request, self._ticks, frame_bytes)
+        self.pending[pending_id] = Pending(account, request, self._ticks, frame_bytes)
 
     def end(self, pending_id: int) -> Pending | None:
         """A frame got its reply, or gets none; None if it was forgotten before."""
         pending = self.pending.pop(pending_id, None)
         if pending is not None:
-            account = self._account(pending.routing_id)
+            account, _, _, frame_bytes = pending
             account.pending_ids.discard(pending_id)
-            account.pending_bytes -= pending.frame_bytes
-            self._pending_bytes -= pending.frame_bytes
+            account.pending_bytes -= frame_bytes
+            self._pending_bytes -= frame_bytes
         return pending
 
     def forget_older(self, ticks: int) -> None:
@@ -122,79 +138,71 @@ class ClientAccounts:
 
     def send(self, routing_id: bytes, kind: int, body: bytes) -> None:
         """Hand a frame over; what the connection or the node has no room for is dropped, its client asks again."""
-        account = self._account(routing_id)
-        size = len(body)
-        if not self._is_light(account, size):
-            self._look(routing_id, account)
-            if (
-                account.unread_bytes + size > self._limits.client_unread_bytes_max
-                or self._unread_bytes + size > self._limits.unread_bytes_max
-            ):
-                self._hold(routing_id, account)
-                return
-        if self._endpoint.send(routing_id, kind, body):
+        account, size = self.of(routing_id), len(body)
+        is_light = (
+            account.unread_bytes + size < LOOK_BYTES and 2 * self._unread_bytes < self._limits.unread_bytes_max
+        )
+        if not is_light and not self._has_room(account, size):
+            self._hold(account)
+        elif self._endpoint.send(routing_id, kind, body):
             account.handed_bytes += size
             account.unread_bytes += size
             self._unread_bytes += size
-            if not self._is_light(account, 0) and self._is_over(account):
-                self._look(routing_id, account)
-                if self._is_over(account):
-                    self._hold(routing_id, account)
+            if not is_light and self._is_over(account):
+                self._hold(account)
         elif self._endpoint.unread_bytes(routing_id) == 0:
-            self._forget(routing_id)  # It takes nothing although it has nothing to read: it is not there any more.
+            self._forget(account)  # It takes nothing although it has nothing to read: it is not there any more.
 
     def tick(self) -> None:
-        """Look at those that are held, cut those that do not read, and look at some others."""
+        """Cut those that are held and do not read, and look at some of the others."""
         self._ticks += 1
         self.look_at_held()
-        for routing_id, account in list(self._held.items()):
+        for account in list(self._held.values()):
             if self._ticks - account.moved_at_tick >= self._stall_ticks:
-                self._endpoint.cut(routing_id)
-                self._forget(routing_id)
+                self._endpoint.cut(account.routing_id)
+                self._forget(account)
         for _ in range(min(SWEEP_CONNECTIONS, len(self._accounts))):
-            routing_id, account = next(iter(self._accounts.items()))
-            self._accounts.move_to_end(routing_id)
+            routing_id, account = self._accounts.popitem(last=False)
             if account.unread_bytes:
-                self._look(routing_id, account)
+                self._look(account)
                 if account.unread_bytes and self._is_over(account):
-                    self._hold(routing_id, account)
+                    self._hold(account)
             elif not account.pending_ids and routing_id not in self._held:
-                del self._accounts[routing_id]
+                continue
+            self._accounts[routing_id] = account
 
     def look_at_held(self) -> bool:
         """Release who has read enough; returns whether somebody else reads as well, so that it is soon time again."""
-        moving = False
-        for routing_id, account in list(self._held.items()):
-            self._look(routing_id, account)
+        somebody_reads = False
+        for account in list(self._held.values()):
+            self._look(account)
             acked_bytes = account.handed_bytes - account.unread_bytes
-            is_moving = acked_bytes > account.acked_bytes or account.unread_bytes == 0
-            if is_moving:
-                account.acked_bytes, account.moved_at_tick = max(acked_bytes, account.acked_bytes), self._ticks
+            reads = acked_bytes > account.acked_bytes or account.unread_bytes == 0
+            if reads:
+                account.acked_bytes, account.moved_at_tick = acked_bytes, self._ticks
             if 2 * account.unread_bytes <= self._threshold_bytes():
-                del self._held[routing_id]
-                self._news.released.append(routing_id)
+                del self._held[account.routing_id]
+                self._news.released.append(account.routing_id)
             else:
-                moving |= is_moving
-        return moving
+                somebody_reads |= reads
+        return somebody_reads
 
     def take_changes(self) -> Changes | None:
         """What became of which connections since the last call, None if nothing did."""
-        if not any(self._news):
+        news = self._news
+        if not (news.held or news.released or news.gone):
             return None
-        news, self._news = self._news, Changes([], [], [])
+        self._news = Changes([], [], [])
         return news
 
     # --- within ---
 
-    def _account(self, routing_id: bytes) -> Account:
-        account = self._accounts.get(routing_id)
-        if account is None:
-            account = self._accounts[routing_id] = Account()
-        return account
-
-    def _is_light(self, account: Account, more_bytes: int) -> bool:
-        """Whether there is so much room that nobody needs to be asked."""
-        return account.unread_bytes + more_bytes < LOOK_BYTES and 2 * self._unread_bytes < self._limits.unread_bytes_max
+    def _has_room(self, account: Account, more_bytes: int) -> bool:
+        self._look(account)
+        return (
+            account.unread_bytes + more_bytes <= self._limits.client_unread_bytes_max
+            and self._unread_bytes + more_bytes <= self._limits.unread_bytes_max
+        )
 
     def _threshold_bytes(self) -> int:
         return min(self._hold_bytes, self._limits.unread_bytes_max - self._unread_bytes)
@@ -202,24 +210,24 @@ class ClientAccounts:
     def _is_over(self, account: Account) -> bool:
         return account.unread_bytes >= self._threshold_bytes()
 
-    def _look(self, routing_id: bytes, account: Account) -> None:
-        unread_bytes = self._endpoint.unread_bytes(routing_id)
+    def _look(self, account: Account) -> None:
+        unread_bytes = self._endpoint.unread_bytes(account.routing_id)
         self._unread_bytes += unread_bytes - account.unread_bytes
         account.unread_bytes = unread_bytes
 
-    def _hold(self, routing_id: bytes, account: Account) -> None:
-        if routing_id not in self._held:
-            self._held[routing_id] = account
+    def _hold(self, account: Account) -> None:
+        if account.routing_id not in self._held:
+            self._held[account.routing_id] = account
             account.acked_bytes = account.handed_bytes - account.unread_bytes
             account.moved_at_tick = self._ticks
-            self._news.held.append(routing_id)
+            self._news.held.append(account.routing_id)
 
-    def _forget(self, routing_id: bytes) -> None:
+    def _forget(self, account: Account) -> None:
         """This connection is gone: nobody waits for what it asked."""
-        account = self._accounts.pop(routing_id)
-        self._held.pop(routing_id, None)
+        del self._accounts[account.routing_id]
+        self._held.pop(account.routing_id, None)
         self._unread_bytes -= account.unread_bytes
         self._pending_bytes -= account.pending_bytes
         for pending_id in account.pending_ids:
             del self.pending[pending_id]
-        self._news.gone.append(routing_id)
+        self._news.gone.append(account.routing_id)

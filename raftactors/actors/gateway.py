@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from raftactors.actors.base import BatchActor
-from raftactors.actors.client_accounts import ClientAccounts
+from raftactors.actors.client_accounts import Account, ClientAccounts
 from raftactors.actors.mailbox import Lane, Mailbox
 from raftactors.actors.messages import (
     AdminRequest,
@@ -138,7 +138,7 @@ class Gateway(BatchActor):
     def _reply(self, pending_id: int, body: bytes) -> None:
         pending = self._clients.end(pending_id)
         if pending is not None:
-            self._outgoing.setdefault(pending.routing_id, []).append((pending.request, body))
+            self._outgoing.setdefault(pending.account.routing_id, []).append((pending.request, body))
 
     # --- from the clients ---
 
@@ -205,26 +205,27 @@ class Gateway(BatchActor):
         if kind == FrameKind.HELLO:
             self._clients.send(routing_id, FrameKind.WELCOME, frames.encode_welcome(self._welcome()))
             return
-        refusal = self._refusal(routing_id, kind, rest)
+        account = self._clients.of(routing_id)
+        refusal = self._refusal(account, kind, rest)
         if refusal is not None:
             self._outgoing.setdefault(routing_id, []).append((request, refusal))
             return
         pending_id = self._next_id
         self._next_id += 1
-        self._clients.begin(pending_id, routing_id, request, len(rest))
+        self._clients.begin(pending_id, account, request, len(rest))
         if kind == FrameKind.ADMIN:
             self._administer(pending_id, rest)
             return
         frame = ClientFrame(pending_id, bytes((kind,)) + rest, routing_id)
         (self._proposals if kind in _PROPOSED else self._reads).append(frame)
 
-    def _refusal(self, routing_id: bytes, kind: int, rest: memoryview) -> bytes | None:
+    def _refusal(self, account: Account, kind: int, rest: memoryview) -> bytes | None:
         """The reply to a frame that goes no further, or None. Raises WireError for a frame that does not hold together.
 
         What passes here goes through the log as it is, so its structure is checked now and never again. The limits come
         first: under overload a refusal must cost next to nothing.
         """
-        if not self._clients.admits(routing_id):
+        if not self._clients.admits(account):
             return replies.encode_busy(self._leader_id, BUSY_RETRY_AFTER_MS)
         if kind == FrameKind.ADMIN:
             return None
