@@ -11,11 +11,11 @@ from raftactors.transport.client_endpoint import ClientEndpoint
 LOOK_BYTES = 64 * 1024
 """Up to so much may be unread by this count alone before the endpoint is asked how much really is."""
 
-SWEEP_CONNECTIONS = 64
+SWEEP_CONNECTIONS = 256
 """Connections that are looked at in one tick, whatever they do."""
 
 STALL_TICKS_MIN = 4
-"""A connection has at least so many ticks to read something."""
+"""A held connection has at least so many ticks to read something."""
 
 
 class Pending(NamedTuple):
@@ -61,11 +61,13 @@ class Changes(NamedTuple):
 class ClientAccounts:
     """The frames under way and the unread bytes of all connections, with a limit for each and one for all.
 
-    Of what is limited for all, one connection may have as much as is left free (and its own limit at most). So many
-    connections that take all they get still leave a share as large as one of theirs to the next one.
+    Of the frames under way a connection may have as many as are left free, and its own limit at most. So when nearly
+    all are taken, what becomes free goes to those that have few or none.
 
     A connection with too much unread is held: it gets no more answers to queries until it has read half of it. If it
-    reads nothing at all for `client_stall_ms` it is cut. Used by the gateway alone, on its thread.
+    reads nothing at all for `client_stall_ms` it is cut. When three quarters of a common limit are used up, that takes
+    `STALL_TICKS_MIN` ticks only, and an equal share of that is too much unread. Used by the gateway alone, on its
+    thread.
     """
 
     def __init__(self, limits: Limits, endpoint: ClientEndpoint, *, tick_ms: int) -> None:
@@ -139,9 +141,7 @@ class ClientAccounts:
     def send(self, routing_id: bytes, kind: int, body: bytes) -> None:
         """Hand a frame over; what the connection or the node has no room for is dropped, its client asks again."""
         account, size = self.of(routing_id), len(body)
-        is_light = (
-            account.unread_bytes + size < LOOK_BYTES and 2 * self._unread_bytes < self._limits.unread_bytes_max
-        )
+        is_light = account.unread_bytes + size < LOOK_BYTES and 2 * self._unread_bytes < self._limits.unread_bytes_max
         if not is_light and not self._has_room(account, size):
             self._hold(account)
         elif self._endpoint.send(routing_id, kind, body):
@@ -157,8 +157,9 @@ class ClientAccounts:
         """Cut those that are held and do not read, and look at some of the others."""
         self._ticks += 1
         self.look_at_held()
+        stall_ticks = STALL_TICKS_MIN if self._is_scarce() else self._stall_ticks
         for account in list(self._held.values()):
-            if self._ticks - account.moved_at_tick >= self._stall_ticks:
+            if self._ticks - account.moved_at_tick >= stall_ticks:
                 self._endpoint.cut(account.routing_id)
                 self._forget(account)
         for _ in range(min(SWEEP_CONNECTIONS, len(self._accounts))):
@@ -204,8 +205,20 @@ class ClientAccounts:
             and self._unread_bytes + more_bytes <= self._limits.unread_bytes_max
         )
 
+    def _is_scarce(self) -> bool:
+        """Whether three quarters of what all connections share are used up."""
+        limits = self._limits
+        return (
+            4 * self._unread_bytes > 3 * limits.unread_bytes_max
+            or 4 * len(self.pending) > 3 * limits.pending_frames_max
+            or 4 * self._pending_bytes > 3 * limits.pending_bytes_max
+        )
+
     def _threshold_bytes(self) -> int:
-        return min(self._hold_bytes, self._limits.unread_bytes_max - self._unread_bytes)
+        scarce_bytes = 3 * self._limits.unread_bytes_max // 4
+        if self._unread_bytes <= scarce_bytes:
+            return self._hold_bytes
+        return min(self._hold_bytes, scarce_bytes // max(1, len(self._accounts)))
 
     def _is_over(self, account: Account) -> bool:
         return account.unread_bytes >= self._threshold_bytes()
