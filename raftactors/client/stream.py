@@ -287,8 +287,8 @@ class QueryStream(FrameWindow):
     """Queries: no order and no effects, so a frame may be asked as often as needed.
 
     A reply may hold the results of the first queries of its frame only, when they are large or slow. Then the others
-    are asked in frames of as many as were answered, and every frame that is answered as a whole doubles that number. So
-    no query is sent many times over, and the frames under way are answered in a row without a round trip for each.
+    are asked in frames of as many as were answered, and a frame of that many that is answered as a whole raises the
+    number by a quarter. So few queries are sent twice, and several frames are under way while the first is answered.
     """
 
     def __init__(self, options: ClientOptions) -> None:
@@ -322,11 +322,12 @@ class QueryStream(FrameWindow):
                 if not place:
                     return Verdict.MALFORMED
                 self._count_max = place
-                self._ask_later(frame, 2 * place)
+                self._ask_later(frame, 2 * place)  # What remains is again a frame of `place`.
                 self._trim(frame, place)
                 return Verdict.PROGRESS
             waiter.complete(status, content, reply.index)
-        self._count_max = min(2 * self._count_max, FRAME_COMMANDS_MAX)
+        if len(frame.replies) >= self._count_max:
+            self._count_max = min(self._count_max + 1 + self._count_max // 4, FRAME_COMMANDS_MAX)
         self._finish(frame)
         return Verdict.PROGRESS
 

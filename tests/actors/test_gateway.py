@@ -7,10 +7,11 @@ from typing import cast
 
 import pytest
 
-from raftactors.actors.gateway import PENDING_TICKS_MAX, Gateway
+from raftactors.actors.gateway import LOOK_S, PENDING_TICKS_MAX, RECEIVE_BYTES_MAX, RECEIVE_FRAMES_STEP, Gateway
 from raftactors.actors.mailbox import Batch, Mailbox
 from raftactors.actors.messages import (
     AdminRequest,
+    AnswersFlow,
     Drain,
     LeaderChanged,
     Proposals,
@@ -61,6 +62,7 @@ class Rig:
     def __init__(self, *, leader_id: int = 1, **limits: int) -> None:
         member = Member(node_id=1, peer_address="127.0.0.1:1", client_address="127.0.0.1:2")
         config = NodeConfig(cluster_id=7, node_id=1, data_dir=Path("x"), members=(member,), limits=Limits(**limits))
+        self.clock_s = 0.0
         self.endpoint = FakeEndpoint()
         self.consensus = Mailbox("consensus", messages_max=1)
         self.monitor = Mailbox("monitor", messages_max=10)
@@ -72,6 +74,7 @@ class Rig:
             consensus=self.consensus,
             application=self.application,
             monitor=self.monitor,
+            clock=lambda: self.clock_s,
         )
         self.tell(LeaderChanged(leader_id, 1))
 
@@ -89,6 +92,11 @@ class Rig:
             if to == routing_id and kind == FrameKind.REPLIES
             for request, body in replies.decode_replies(frame)
         ]
+
+    def flow(self) -> AnswersFlow:
+        (message,) = self.application.get().message.messages
+        assert isinstance(message, AnswersFlow)
+        return message
 
     def proposed(self) -> Proposals:
         (message,) = self.consensus.get().message.messages
@@ -264,11 +272,80 @@ def test_stopping_answers_what_waits_and_closes_the_socket() -> None:
     assert rig.endpoint.closed
 
 
-def test_a_new_leader_does_not_end_what_this_node_itself_is_doing() -> None:
+def test_one_connection_has_a_bounded_number_of_frames_under_way() -> None:
+    rig = Rig(client_pending_frames_max=1)
+    rig.client_sends(ANN, FrameKind.COMMANDS, commands(1, b"c"))
+    rig.proposed()
+    rig.client_sends(ANN, FrameKind.COMMANDS, commands(2, b"c"))
+    assert [(request, type(answer)) for request, answer in rig.answers(ANN)] == [(2, BusyReply)]
+    rig.client_sends(BEN, FrameKind.COMMANDS, commands(3, b"c"))
+    assert len(rig.proposed().frames) == 1
+
+
+def test_busy_is_said_before_a_frame_is_looked_into() -> None:
+    rig = Rig(client_pending_frames_max=1)
+    rig.client_sends(ANN, FrameKind.COMMANDS, commands(1, b"c"))
+    rig.client_sends(ANN, FrameKind.QUERIES, (2).to_bytes(8, "little") + b"makes no sense")
+    assert isinstance(rig.answers(ANN)[0][1], BusyReply)
+
+
+def test_a_turn_takes_a_bounded_number_of_bytes() -> None:
     rig = Rig()
-    rig.client_sends(ANN, FrameKind.ADMIN, frames.encode_admin(1, "transfer_leader", [2]))
-    (asked,) = rig.consensus.get().message.messages
-    rig.tell(LeaderChanged(2, 2))
-    assert rig.answers(ANN) == []
-    rig.tell(Replies([(asked.pending_id, replies.encode_document(2, True))]))
-    assert [answer.document for _, answer in rig.answers(ANN)] == [True]  # type: ignore[attr-defined]
+    body = memoryview(commands(1, bytes(100_000)))
+    rig.endpoint.inbound = [(ANN, Envelope(3, 7, 1, 0, 0), body)] * 100
+    rig.tell()
+    frames_max = RECEIVE_BYTES_MAX // len(body) + RECEIVE_FRAMES_STEP
+    assert 0 < len(rig.proposed().frames) <= frames_max < 100
+
+
+def test_what_the_application_made_is_reported_as_taken() -> None:
+    rig = Rig()
+    rig.tell(Replies([], Limits().client_frame_bytes_max // 8))
+    assert rig.application.empty()
+    rig.tell(Replies([], Limits().client_frame_bytes_max // 8))
+    assert rig.flow() == AnswersFlow(Limits().client_frame_bytes_max // 4, [], [], [])
+
+
+def test_who_does_not_read_is_held_then_cut_and_forgotten() -> None:
+    rig = Rig(client_stall_ms=500)
+    rig.endpoint.body_bytes_max = Limits().client_frame_bytes_max
+    for request in range(10):
+        rig.client_sends(ANN, FrameKind.ADMIN, frames.encode_admin(request, "status"))
+    asked = rig.monitor.get().message.messages
+    rig.endpoint.unread[ANN] = 900_000
+    rig.tell(Replies([(asked[0].pending_id, replies.encode_document(1, bytes(100_000)))]))
+    assert rig.flow().held == [ANN]
+    # What does not fit is dropped: the client asks again if it ever reads.
+    rig.endpoint.unread[ANN] = 1_000_000
+    sent = len(rig.endpoint.sent)
+    rig.tell(Replies([(asked[1].pending_id, replies.encode_document(1, bytes(100_000)))]))
+    assert len(rig.endpoint.sent) == sent
+    drained: list[bool] = []
+    rig.tell(Drain(lambda: drained.append(True)))
+    for _ in range(10):
+        assert rig.endpoint.cuts == []
+        assert not drained
+        rig.tell(Tick())
+    assert rig.endpoint.cuts == [ANN]
+    assert rig.flow().gone == [ANN]
+    assert drained
+
+
+def test_who_reads_again_gets_more_soon() -> None:
+    rig = Rig()
+    rig.client_sends(ANN, FrameKind.ADMIN, frames.encode_admin(1, "status"))
+    (asked,) = rig.monitor.get().message.messages
+    rig.endpoint.unread[ANN] = 900_000
+    rig.endpoint.body_bytes_max = 200_000
+    rig.tell(Replies([(asked.pending_id, replies.encode_document(1, bytes(100_000)))]))
+    assert rig.flow().held == [ANN]
+    rig.endpoint.unread[ANN] = 800_000
+    rig.clock_s += LOOK_S
+    rig.tell()
+    assert rig.gateway.mailbox.idle_timeout_s == LOOK_S
+    rig.endpoint.unread[ANN] = 0
+    rig.clock_s += LOOK_S
+    rig.tell()
+    assert rig.flow().released == [ANN]
+    rig.tell()
+    assert rig.gateway.mailbox.idle_timeout_s is None

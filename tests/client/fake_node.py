@@ -62,6 +62,7 @@ class FakeNode:
         self.busy_frames = 0
         self.host = host or ApplicationHost(application or KeyValue(), limits=self.limits, node_id=ORIGIN)
         self.frames_taken = 0
+        self.queries_taken = 0
         self._wakeup = Wakeup()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="fake-node")
@@ -83,7 +84,6 @@ class FakeNode:
         poller.register(self._wakeup.fileno(), zmq.POLLIN)
         while not self._stopping:
             poller.poll()
-            answers: dict[bytes, list[tuple[int, bytes]]] = {}
             for routing_id, envelope, body in self._endpoint.receive(512):
                 request, rest = frames.split_request(body)
                 if envelope.kind == FrameKind.HELLO:
@@ -93,9 +93,8 @@ class FakeNode:
                 self.frames_taken += 1
                 if self.silent:
                     continue
-                answers.setdefault(routing_id, []).append((request, self._answer(envelope.kind, rest)))
-            for routing_id, pairs in answers.items():
-                self._endpoint.send(routing_id, FrameKind.REPLIES, replies.encode_replies(pairs))
+                answer = replies.encode_replies([(request, self._answer(envelope.kind, rest))])
+                self._endpoint.send(routing_id, FrameKind.REPLIES, answer)
         self._endpoint.close()
         self._wakeup.close()
         self._context.term()
@@ -112,6 +111,7 @@ class FakeNode:
             self.busy_frames -= 1
             return replies.encode_busy(self.leader_id, 5)
         if kind == FrameKind.QUERIES:
+            self.queries_taken += len(frames.decode_queries(rest).queries)
             return self.host.query(self.host.applied_index, rest)
         assert kind in LOGGED_KINDS
         batch = encode_batch(

@@ -1,0 +1,172 @@
+"""Queries with large or slow results on a real node: its memory is bounded and the other clients hardly notice."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import psutil
+import pytest
+import zmq
+
+from raftactors.client import Client
+from raftactors.cluster import LocalCluster
+from raftactors.codec import frames
+from raftactors.codec.frames import FRAME_COMMANDS_MAX, FrameKind, Level
+from raftactors.transport.client_endpoint import ClientSocket
+
+MIB = 2**20
+STEP_TIMEOUT_S = 20.0
+GROWTH_BYTES_MAX = 48 * MIB
+SOURCE = '''
+import time
+
+from raftactors.app import Application, command, query
+
+
+class Library(Application):
+    @command
+    def write(self) -> None:
+        """Change nothing."""
+
+    @query
+    def page(self, number: int, size: int) -> list[object]:
+        return [number, bytes(size)]
+
+    @query
+    def search(self, milliseconds: int) -> None:
+        time.sleep(milliseconds / 1000)
+
+    def snapshot(self) -> object:
+        return None
+
+    def restore(self, snapshot: object) -> None:
+        pass
+'''
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    folder = tmp_path_factory.mktemp("library")
+    (folder / "library.py").write_text(SOURCE)
+    with LocalCluster(1, application=f"{folder / 'library.py'}:Library", data_dir=folder / "cluster") as running:
+        running.wait_leader()
+        yield running
+
+
+@pytest.fixture
+def client(cluster: LocalCluster) -> Iterator[Client]:
+    with cluster.client() as connected:
+        connected.call("write")
+        yield connected
+
+
+class MemoryWatch:
+    """The most memory that a process had between two looks, above what it had at the first."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._first_bytes = self._most_bytes = self._process.memory_info().rss
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> MemoryWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.002):
+            self._most_bytes = max(self._most_bytes, self._process.memory_info().rss)
+
+    @property
+    def growth_bytes(self) -> int:
+        return self._most_bytes - self._first_bytes
+
+
+def pid_of(cluster: LocalCluster) -> int:
+    (node,) = cluster.nodes.values()
+    assert node.pid is not None
+    return node.pid
+
+
+def greeted(cluster: LocalCluster, context: zmq.Context[zmq.Socket[bytes]]) -> ClientSocket:
+    """A connection of a client that does as it likes."""
+    (address,) = cluster.addresses.values()
+    socket = ClientSocket(address, context=context, cluster_id=cluster.cluster_id)
+    poller = zmq.Poller()
+    poller.register(socket.socket, zmq.POLLIN)
+    deadline = time.monotonic() + STEP_TIMEOUT_S
+    send(socket, FrameKind.HELLO, frames.encode_hello(1, "test"))
+    while not socket.receive():
+        assert time.monotonic() < deadline
+        poller.poll(100)
+    return socket
+
+
+def send(socket: ClientSocket, kind: FrameKind, body: bytes) -> None:
+    poller = zmq.Poller()
+    poller.register(socket.socket, zmq.POLLOUT)
+    deadline = time.monotonic() + STEP_TIMEOUT_S
+    while not socket.send(kind, body):
+        assert time.monotonic() < deadline
+        poller.poll(100)
+
+
+def queries(request: int, method: str, *args: object) -> bytes:
+    """As many queries as a frame may hold."""
+    calls = [frames.encode_call(method, args)] * FRAME_COMMANDS_MAX
+    return frames.encode_queries(request, level=Level.LINEARIZABLE, queries=calls)
+
+
+def longest_write_s(client: Client, seconds: float) -> float:
+    """The longest of the writes that another client makes meanwhile."""
+    longest_s, end_s = 0.0, time.monotonic() + seconds
+    while (begun_s := time.monotonic()) < end_s:
+        client.call("write")
+        longest_s = max(longest_s, time.monotonic() - begun_s)
+    return longest_s
+
+
+def test_frames_full_of_large_results_cost_little_memory(cluster: LocalCluster, client: Client) -> None:
+    """All results of these four frames together have 344 MiB."""
+    with zmq.Context() as context, MemoryWatch(pid_of(cluster)) as watch, closing(greeted(cluster, context)) as socket:
+        for request in range(2, 6):
+            send(socket, FrameKind.QUERIES, queries(request, "page", 1, 22_000))
+        assert longest_write_s(client, 1.0) < 0.7
+    assert watch.growth_bytes < GROWTH_BYTES_MAX
+
+
+def test_slow_queries_of_one_client_do_not_keep_another_waiting(cluster: LocalCluster, client: Client) -> None:
+    """The queries of the one take 20 s together."""
+    with cluster.client() as greedy:
+        answers = [greedy.submit_query("search", 2) for _ in range(10_000)]
+        assert answers[0].get() is None
+        longest_s = 0.0
+        for number in range(40):
+            begun_s = time.monotonic()
+            client.call("write")
+            assert client.query("page", number, 10)[0] == number
+            longest_s = max(longest_s, time.monotonic() - begun_s)
+        assert not answers[-1].done()
+    assert longest_s < 0.5
+
+
+def test_an_ordinary_client_gets_thousands_of_large_results(cluster: LocalCluster, client: Client) -> None:
+    with MemoryWatch(pid_of(cluster)) as watch:
+        answers = [client.submit_query("page", number, 22_000) for number in range(FRAME_COMMANDS_MAX)]
+        for number, answer in enumerate(answers):
+            assert answer.get() == [number, bytes(22_000)]
+            assert answer.index >= 1
+    assert watch.growth_bytes < GROWTH_BYTES_MAX
+
+
+def test_an_ordinary_client_gets_hundreds_of_slow_results(client: Client) -> None:
+    """Together they take longer than a client waits for a node that says nothing."""
+    answers = [client.submit_query("search", 5) for _ in range(400)]
+    assert [answer.get() for answer in answers] == [None] * 400
