@@ -2,7 +2,7 @@
 
 Every limit has its unit in its name. Raise a limit only together with the memory budget that it multiplies into:
 peers hold at most `peer_queue_messages` x `peer_frame_bytes_max` bytes each, clients `client_queue_messages` x
-`client_frame_bytes_max`.
+`client_frame_bytes_max` of what they sent, and all together `pending_bytes_max` and `unread_bytes_max`.
 """
 
 from __future__ import annotations

@@ -51,11 +51,11 @@ class Account:
 
 
 class Changes(NamedTuple):
-    """Routing ids of connections that are now held, released, or gone."""
+    """Routing ids of connections that are now held, released, or gone; each in one of the sets."""
 
-    held: list[bytes]
-    released: list[bytes]
-    gone: list[bytes]
+    held: set[bytes]
+    released: set[bytes]
+    gone: set[bytes]
 
 
 class ClientAccounts:
@@ -72,7 +72,7 @@ class ClientAccounts:
 
     def __init__(self, limits: Limits, endpoint: ClientEndpoint, *, tick_ms: int) -> None:
         self.pending: dict[int, Pending] = {}
-        self._news = Changes([], [], [])
+        self._news = Changes(set(), set(), set())
         self._limits = limits
         self._endpoint = endpoint
         self._stall_ticks = max(STALL_TICKS_MIN, limits.client_stall_ms // tick_ms)
@@ -183,7 +183,8 @@ class ClientAccounts:
                 account.acked_bytes, account.moved_at_tick = acked_bytes, self._ticks
             if 2 * account.unread_bytes <= self._threshold_bytes():
                 del self._held[account.routing_id]
-                self._news.released.append(account.routing_id)
+                self._news.held.discard(account.routing_id)
+                self._news.released.add(account.routing_id)
             else:
                 somebody_reads |= reads
         return somebody_reads
@@ -193,7 +194,7 @@ class ClientAccounts:
         news = self._news
         if not (news.held or news.released or news.gone):
             return None
-        self._news = Changes([], [], [])
+        self._news = Changes(set(), set(), set())
         return news
 
     # --- within ---
@@ -233,7 +234,8 @@ class ClientAccounts:
             self._held[account.routing_id] = account
             account.acked_bytes = account.handed_bytes - account.unread_bytes
             account.moved_at_tick = self._ticks
-            self._news.held.append(account.routing_id)
+            self._news.released.discard(account.routing_id)
+            self._news.held.add(account.routing_id)
 
     def _forget(self, account: Account) -> None:
         """This connection is gone: nobody waits for what it asked."""
@@ -243,4 +245,6 @@ class ClientAccounts:
         self._pending_bytes -= account.pending_bytes
         for pending_id in account.pending_ids:
             del self.pending[pending_id]
-        self._news.gone.append(account.routing_id)
+        self._news.held.discard(account.routing_id)
+        self._news.released.discard(account.routing_id)
+        self._news.gone.add(account.routing_id)

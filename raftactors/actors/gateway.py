@@ -183,8 +183,7 @@ class Gateway(BatchActor):
     def _tell_flow(self) -> None:
         changes = self._clients.take_changes()
         if changes is not None or self._taken_bytes >= self._taken_bytes_step:
-            held, released, gone = changes or ([], [], [])
-            self._application.tell(AnswersFlow(self._taken_bytes, held, released, gone), Lane.STORAGE)
+            self._application.tell(AnswersFlow(self._taken_bytes, *(changes or ())), Lane.STORAGE)
             self._taken_bytes = 0
 
     def _send_replies(self, routing_id: bytes, answers: list[tuple[int, bytes]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import Any, NamedTuple
 
 from raftactors.app.host import FrozenReplica
@@ -119,9 +119,9 @@ class AnswersFlow(NamedTuple):
     """
 
     taken_bytes: int
-    held: list[bytes]
-    released: list[bytes]
-    gone: list[bytes]
+    held: Set[bytes] = frozenset()
+    released: Set[bytes] = frozenset()
+    gone: Set[bytes] = frozenset()
 
 
 class Refused(NamedTuple):

@@ -207,32 +207,32 @@ def test_large_results_wait_until_the_last_ones_were_taken(rig: Rig) -> None:
         assert not rig.goes_on
         rig.run()
         assert rig.host.asked.executed == executed
-        rig.run(AnswersFlow(message.counted_bytes, [], [], []))
+        rig.run(AnswersFlow(message.counted_bytes))
         assert rig.host.asked.executed > executed
 
 
 def test_queries_of_a_held_connection_are_not_executed(rig: Rig) -> None:
-    rig.run(AnswersFlow(0, [ANN], [], []))
+    rig.run(AnswersFlow(0, held={ANN}))
     rig.ask((ANN, 1, 1, 0, 10), (BEN, 2, 1, 0, 10))
     assert rig.answers() == [(2, 1)]
     assert not rig.goes_on
-    rig.run(AnswersFlow(0, [], [ANN], []))
+    rig.run(AnswersFlow(0, released={ANN}))
     assert rig.answers() == [(1, 1)]
 
 
 def test_queries_of_a_connection_that_is_gone_are_never_executed(rig: Rig) -> None:
-    rig.run(AnswersFlow(0, [ANN], [], []))
+    rig.run(AnswersFlow(0, held={ANN}))
     rig.ask((ANN, 1, 100, 0, 10))
-    rig.run(AnswersFlow(0, [], [], [ANN]))
+    rig.run(AnswersFlow(0, gone={ANN}))
     rig.run()
     assert rig.host.asked.executed == 0
 
 
 def test_a_change_of_leader_ends_what_waits(rig: Rig) -> None:
     """The gateway sends it back to the clients at the same time."""
-    rig.run(AnswersFlow(0, [ANN], [], []))
+    rig.run(AnswersFlow(0, held={ANN}))
     rig.ask((ANN, 1, 100, 0, 10))
-    rig.run(LeaderChanged(2, 2), AnswersFlow(0, [], [ANN], []))
+    rig.run(LeaderChanged(2, 2), AnswersFlow(0, released={ANN}))
     assert rig.host.asked.executed == 0
     assert not rig.goes_on
 

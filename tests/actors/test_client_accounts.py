@@ -129,14 +129,14 @@ def test_a_connection_that_never_reads_costs_its_limit_at_most_and_then_ends() -
     assert rig.fill(ANN) <= rig.limits.client_unread_bytes_max
     changes = rig.clients.take_changes()
     assert changes is not None
-    assert changes.held == [ANN]
+    assert changes.held == {ANN}
     rig.tick(STALL_TICKS - 1)
     assert rig.endpoint.cuts == []
     rig.tick()
     assert rig.endpoint.cuts == [ANN]
     changes = rig.clients.take_changes()
     assert changes is not None
-    assert changes.gone == [ANN]
+    assert changes.gone == {ANN}
     assert not rig.clients.pending
     assert not rig.clients.has_held
 
@@ -161,7 +161,29 @@ def test_a_slow_reader_keeps_its_connection_and_goes_on_when_it_has_read_half() 
     assert rig.endpoint.cuts == []
     changes = rig.clients.take_changes()
     assert changes is not None
-    assert changes.released == [ANN]
+    assert changes.released == {ANN}
+
+
+def test_what_changes_twice_is_told_as_it_is_at_last() -> None:
+    rig = Rig()
+    rig.fill(ANN)
+    rig.endpoint.read(ANN, 1024 * KIB)
+    rig.tick()
+    changes = rig.clients.take_changes()
+    assert changes is not None
+    assert (changes.held, changes.released) == (set(), {ANN})
+    rig.fill(ANN)
+    rig.clients.take_changes()
+    rig.endpoint.read(ANN, 1024 * KIB)
+    rig.tick()
+    rig.fill(ANN)
+    changes = rig.clients.take_changes()
+    assert changes is not None
+    assert (changes.held, changes.released) == ({ANN}, set())
+    rig.tick(STALL_TICKS)
+    changes = rig.clients.take_changes()
+    assert changes is not None
+    assert (changes.held, changes.gone) == (set(), {ANN})
 
 
 def test_one_that_reads_as_fast_as_it_is_given_more_makes_progress() -> None:
@@ -237,7 +259,7 @@ def test_a_connection_that_has_gone_is_forgotten_with_its_frames() -> None:
     assert not rig.clients.pending
     changes = rig.clients.take_changes()
     assert changes is not None
-    assert changes.gone == [ANN]
+    assert changes.gone == {ANN}
     assert rig.clients.take_changes() is None
 
 

@@ -303,7 +303,7 @@ def test_what_the_application_made_is_reported_as_taken() -> None:
     rig.tell(Replies([], Limits().client_frame_bytes_max // 8))
     assert rig.application.empty()
     rig.tell(Replies([], Limits().client_frame_bytes_max // 8))
-    assert rig.flow() == AnswersFlow(Limits().client_frame_bytes_max // 4, [], [], [])
+    assert rig.flow() == AnswersFlow(Limits().client_frame_bytes_max // 4)
 
 
 def test_who_does_not_read_is_held_then_cut_and_forgotten() -> None:
@@ -314,7 +314,7 @@ def test_who_does_not_read_is_held_then_cut_and_forgotten() -> None:
     asked = rig.monitor.get().message.messages
     rig.endpoint.unread[ANN] = 900_000
     rig.tell(Replies([(asked[0].pending_id, replies.encode_document(1, bytes(100_000)))]))
-    assert rig.flow().held == [ANN]
+    assert rig.flow().held == {ANN}
     # What does not fit is dropped: the client asks again if it ever reads.
     rig.endpoint.unread[ANN] = 1_000_000
     sent = len(rig.endpoint.sent)
@@ -327,7 +327,7 @@ def test_who_does_not_read_is_held_then_cut_and_forgotten() -> None:
         assert not drained
         rig.tell(Tick())
     assert rig.endpoint.cuts == [ANN]
-    assert rig.flow().gone == [ANN]
+    assert rig.flow().gone == {ANN}
     assert drained
 
 
@@ -338,7 +338,7 @@ def test_who_reads_again_gets_more_soon() -> None:
     rig.endpoint.unread[ANN] = 900_000
     rig.endpoint.body_bytes_max = 200_000
     rig.tell(Replies([(asked.pending_id, replies.encode_document(1, bytes(100_000)))]))
-    assert rig.flow().held == [ANN]
+    assert rig.flow().held == {ANN}
     rig.endpoint.unread[ANN] = 800_000
     rig.clock_s += LOOK_S
     rig.tell()
@@ -346,6 +346,6 @@ def test_who_reads_again_gets_more_soon() -> None:
     rig.endpoint.unread[ANN] = 0
     rig.clock_s += LOOK_S
     rig.tell()
-    assert rig.flow().released == [ANN]
+    assert rig.flow().released == {ANN}
     rig.tell()
     assert rig.gateway.mailbox.idle_timeout_s is None
