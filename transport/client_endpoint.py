@@ -115,13 +115,6 @@ class ClientEndpoint:
         self._gate.drops["outbound_full"] += 1
         return False
 
-    def unread_bytes(self, routing_id: bytes) -> int:
-        """Bytes handed to this connection that its kernel has not acknowledged yet; 0 for an unknown one."""
-        return 0
-
-    def cut(self, routing_id: bytes) -> None:
-        """Shut this connection down."""
-
     def close(self) -> None:
         """Drop what is unsent and release the socket."""
         self._listener.close()

@@ -19,12 +19,13 @@ STALL_TICKS_MIN = 4
 
 
 class Pending(NamedTuple):
-    """A frame that waits for its reply."""
+    """A frame that waits for its reply; `outlives_leader` says that it is this node itself that was asked."""
 
     account: Account
     request: int
     taken_at_tick: int
     frame_bytes: int
+    outlives_leader: bool = False
 
 
 class Account:
@@ -103,21 +104,22 @@ class ClientAccounts:
             and frames_bytes < limits.pending_bytes_max - self._pending_bytes
         )
 
-    def begin(self, pending_id: int, account: Account, request: int, frame_bytes: int) -> None:
+    def begin(
+        self, pending_id: int, account: Account, request: int, frame_bytes: int, *, outlives_leader: bool = False
+    ) -> None:
         """A frame was taken under this number."""
         account.pending_ids.add(pending_id)
         account.pending_bytes += frame_bytes
         self._pending_bytes += frame_bytes
-        self.pending[pending_id] = Pending(account, request, self._ticks, frame_bytes)
+        self.pending[pending_id] = Pending(account, request, self._ticks, frame_bytes, outlives_leader)
 
     def end(self, pending_id: int) -> Pending | None:
         """A frame got its reply, or gets none; None if it was forgotten before."""
         pending = self.pending.pop(pending_id, None)
         if pending is not None:
-            account, _, _, frame_bytes = pending
-            account.pending_ids.discard(pending_id)
-            account.pending_bytes -= frame_bytes
-            self._pending_bytes -= frame_bytes
+            pending.account.pending_ids.discard(pending_id)
+            pending.account.pending_bytes -= pending.frame_bytes
+            self._pending_bytes -= pending.frame_bytes
         return pending
 
     def forget_older(self, ticks: int) -> None:

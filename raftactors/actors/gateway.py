@@ -76,6 +76,7 @@ class Gateway(BatchActor):
         consensus: Mailbox,
         application: Mailbox,
         monitor: Mailbox,
+        option_arguments: tuple[tuple[str, str], ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(mailbox)
@@ -124,8 +125,10 @@ class Gateway(BatchActor):
     def _on_leader_changed(self, change: LeaderChanged) -> None:
         self._leader_id = change.leader_id
         # What is under way may be lost with the old leader or may still commit; only the session table can tell, so
-        # the clients send it again at once instead of waiting for their timers.
-        self._on_refused(Refused(list(self._clients.pending)))
+        # the clients send it again at once instead of waiting for their timers. What this node itself was asked to do
+        # goes on.
+        lost = [pending_id for pending_id, pending in self._clients.pending.items() if not pending.outlives_leader]
+        self._on_refused(Refused(lost))
 
     def _on_tick(self, tick: Tick) -> None:
         tick.waiting = False
@@ -211,7 +214,7 @@ class Gateway(BatchActor):
             return
         pending_id = self._next_id
         self._next_id += 1
-        self._clients.begin(pending_id, account, request, len(rest))
+        self._clients.begin(pending_id, account, request, len(rest), outlives_leader=kind == FrameKind.ADMIN)
         if kind == FrameKind.ADMIN:
             self._administer(pending_id, rest)
             return
