@@ -186,6 +186,6 @@ def test_the_largest_result_fits_the_frame_that_takes_it_to_the_client(limits: L
 def test_a_result_above_1_mib_is_read_where_the_limits_allow_it() -> None:
     large = Limits(
         command_bytes_max=3 * 2**20, client_frame_bytes_max=4 * 2**20, proposal_bytes_max=4 * 2**20,
-        append_bytes_max=4 * 2**20, peer_frame_bytes_max=16 * 2**20,
+        append_bytes_max=4 * 2**20, peer_frame_bytes_max=16 * 2**20, client_unread_bytes_max=12 * 2**20,
     )  # fmt: skip
     assert ask("query", "sized", 2 * 2**20, limits=large).get() == bytes(2 * 2**20)
