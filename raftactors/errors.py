@@ -44,6 +44,8 @@ class ExitCode(IntEnum):
     COMMAND_REJECTED = 31
     COMMAND_UNKNOWN_OUTCOME = 32
     INDEX_UNKNOWN = 33
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
 
 
 class RaftActorsError(Exception):

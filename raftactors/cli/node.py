@@ -13,6 +13,7 @@ import typer
 
 from raftactors.cli.options import AsJson
 from raftactors.cli.output import print_json
+from raftactors.cli.overview import CommandGroup
 from raftactors.cli.systemd import notify
 from raftactors.cluster.local import KEY_VALUE, NODES_MAX
 from raftactors.cluster.process import NODE_MARK
@@ -25,7 +26,7 @@ from raftactors.node import serve
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    group = typer.Typer(help="Run single nodes by hand, each on its host.", no_args_is_help=True)
+    group = typer.Typer(cls=CommandGroup, help="Run single nodes by hand, each on its host.")
     for command in (init, run):
         group.command()(command)
     app.add_typer(group, name="node")
@@ -33,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 def init(
     *,
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write the files.")] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write the files.")] = Path(),
     members: Annotated[
         list[str],
         typer.Option(

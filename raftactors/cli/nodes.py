@@ -9,13 +9,15 @@ import typer
 
 from raftactors.cli.options import DEFAULT_DATA_DIR, AsJson, DataDir, NodeId
 from raftactors.cli.output import print_json
+from raftactors.cli.terminal import visible
+from raftactors.cli.values import ValuesCommand
 from raftactors.cluster.reaching import operate, stop_cluster
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     for command in (kill, pause, resume, restart, down):
-        app.command()(command)
+        app.command(cls=ValuesCommand)(command)
 
 
 def kill(node_id: NodeId, data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False) -> None:
@@ -44,7 +46,7 @@ def down(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"state": "stopped"})
     else:
-        print(f"stopped; the data stays in {data_dir}")
+        print(visible(f"stopped; the data stays in {data_dir}"))
 
 
 def _operate(operation: str, node_id: int, data_dir: Path, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""What the commands print: tables and colours on a terminal, plain lines in a pipe, JSON on demand."""
+"""What the commands print: aligned lines, in colours on a terminal, plain in a pipe; JSON on demand."""
 
 from __future__ import annotations
 
@@ -8,13 +8,25 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from raftactors.cli.step_output import json_value
+from raftactors.cli.tables import Column, Table
+from raftactors.cli.terminal import visible
 from raftactors.errors import ExitCode
 
-_COLUMNS = ("node", "state", "pid", "role", "term", "commit", "applied", "disk", "cpu", "memory")
+_COLUMNS = (
+    Column("node"),
+    Column("state"),
+    Column("pid", rank=5),
+    Column("role"),
+    Column("term", rank=2),
+    Column("commit", rank=4),
+    Column("applied", rank=3),
+    Column("disk", rank=1),
+    Column("cpu", rank=7),
+    Column("memory", rank=6),
+)
 _STYLES = {"running": "green", "leader": "bold green", "paused": "yellow", "starting": "yellow", "waiting": "yellow"}
 _STYLES |= {
     "killed": "red",
@@ -45,39 +57,27 @@ def print_value(value: object, *, as_json: bool) -> None:
 
 def print_error(text: str, *, kind: str, exit_code: int, as_json: bool) -> int:
     """One line on standard error; returns the exit code for the caller to end with."""
-    line = " ".join(text.split())
+    line = " ".join(part.strip() for part in text.splitlines() if part.strip())
     if as_json:
         line = json.dumps({"error": {"kind": kind, "text": line, "exit_code": int(exit_code)}})
     else:
-        line = f"raftactors: {line}"
+        line = f"raftactors: {visible(line)}"
     print(line, file=sys.stderr, flush=True)
     return int(exit_code or ExitCode.FAILURE)
 
 
-def status_table(status: Mapping[str, Any]) -> Table:
-    """The status of a cluster for a terminal."""
-    table = Table(title=status_title(status), title_justify="left", title_style="")
-    table.caption, table.caption_justify = "\n".join(map(escape, remarks(status))) or None, "left"
-    for name in _COLUMNS:
-        table.add_column(name, justify="left" if name in {"state", "role", "disk"} else "right")
-    for node in status["nodes"]:
-        cells = _cells(node)
-        table.add_row(*(f"[{_STYLES[cell]}]{cell}[/]" if cell in _STYLES else cell for cell in cells))
-    return table
-
-
-def status_lines(status: Mapping[str, Any]) -> list[str]:
-    """The status of a cluster as aligned text without colours."""
-    rows = [_COLUMNS, *(_cells(node) for node in status["nodes"])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [*lines, *remarks(status)]
+def status_lines(status: Mapping[str, Any], width_max: int | None = None) -> list[Text]:
+    """The status of a cluster as aligned lines in colours; columns that do not fit `width_max` are left out."""
+    rows = [_cells(node) for node in status["nodes"]]
+    table = Table(_COLUMNS, rows, width_max)
+    lines = [table.header, *(table.line(cells, _STYLES) for cells in rows)]
+    return lines + [Text(text) for text in [*remarks(status), *table.note]]
 
 
 def status_title(status: Mapping[str, Any]) -> str:
     """Application, and the folder or the addresses that were asked, in one line."""
     place = f"in {status['data_dir']}" if status["data_dir"] else f"at {', '.join(status['addresses'])}"
-    return f"{status['application']} {place}"
+    return visible(f"{status['application']} {place}")
 
 
 def brief_line(status: Mapping[str, Any]) -> str:
@@ -117,7 +117,7 @@ def remarks(status: Mapping[str, Any]) -> list[str]:
     found = []
     for node in status["nodes"]:
         damage = node["raft"]["scrub"]["damage"] if node["raft"] else []
-        found += [f"node {node['node_id']}: {text}" for text in [node["reason"], *damage] if text]
+        found += [visible(f"node {node['node_id']}: {text}") for text in [node["reason"], *damage] if text]
     return found
 
 

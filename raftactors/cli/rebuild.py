@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+
 import typer
 
 from raftactors.cli.options import DEFAULT_DATA_DIR, AsJson, DataDir, NodeId
 from raftactors.cli.output import print_json
+from raftactors.cli.terminal import visible
 from raftactors.cluster.rebuilding import rebuild_node
 
 
@@ -25,5 +28,5 @@ def rebuild(node_id: NodeId, data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJs
         return
     print(f"node {node_id}: rebuilt up to index {made.last_index} from node {made.source_node}")
     if made.kept is not None:
-        print(f"the old data is in {made.kept}")
-    print(f"start the cluster with `raftactors up --data-dir {data_dir}`")
+        print(visible(f"the old data is in {made.kept}"))
+    print(visible(f"start the cluster with `raftactors up --data-dir {shlex.quote(str(data_dir))}`"))

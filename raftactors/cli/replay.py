@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from raftactors.app.time_travel import Step
 from raftactors.cli.options import AsJson
 from raftactors.cli.output import print_json, print_value
 from raftactors.cli.requests import parse_argument
 from raftactors.cli.step_output import command_lines, header_line, step_document
+from raftactors.cli.terminal import is_terminal, make_console, visible
+from raftactors.cli.values import ValuesCommand
 from raftactors.cluster.history import History, OnProgress
 from raftactors.cluster.working_folder import search_here
 from raftactors.config import hash_seed
@@ -31,23 +33,26 @@ _QUIT = -1
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    # A negative number among the arguments of a query is no option.
-    app.command(context_settings={"ignore_unknown_options": True})(replay)
+    app.command(cls=ValuesCommand)(replay)
 
 
 def replay(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The data folder of one node, running or not.")],
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ARGS]...", help="Of the query; read as JSON where they are JSON, else as text."),
+        typer.Argument(metavar="ARGS", help="Of the query; read as JSON where they are JSON, else as text."),
     ] = None,
     *,
     application: Annotated[
         str | None,
         typer.Option("--app", metavar="MODULE:CLASS", help="The application. Default: the node's own."),
     ] = None,
-    first: Annotated[int | None, typer.Option("--from", help="Show from this index on; run what is before.")] = None,
-    until: Annotated[int | None, typer.Option("--until", help="Stop behind this index. Default: the last one.")] = None,
+    first: Annotated[
+        int | None, typer.Option("--from", metavar="INDEX", help="Show from this index on; run what is before.")
+    ] = None,
+    until: Annotated[
+        int | None, typer.Option("--until", metavar="INDEX", help="Stop after this index. Default: the last one.")
+    ] = None,
     step: Annotated[bool, typer.Option("--step", help="Wait for Enter after each command.")] = False,
     query: Annotated[
         str | None,
@@ -62,7 +67,7 @@ def replay(
     """
     if arguments and query is None:
         raise typer.BadParameter(f"{arguments[0]!r} is an argument of a query; name the query with --query METHOD")
-    if step and not (sys.stdin.isatty() and sys.stdout.isatty() and not as_json):
+    if step and not (is_terminal(sys.stdin) and is_terminal(sys.stdout) and not as_json):
         raise typer.BadParameter("--step waits for keys, so it needs a terminal and no --json")
     with History(folder, application, search_in=search_here()) as history:
         _same_hash_seed(history.stored.identity.cluster_id)
@@ -88,7 +93,7 @@ class _View:
     def __init__(self, history: History, *, as_json: bool) -> None:
         self._history = history
         self._as_json = as_json
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = make_console()
         self._warned = 0
 
     def show(self, last: int, *, first: int | None, waits: bool) -> None:
@@ -119,14 +124,14 @@ class _View:
     def warn(self) -> None:
         """Tell on standard error what is to be known about this history, each thing once."""
         for text in self._history.warnings[self._warned :]:
-            print(f"raftactors: note: {text}", file=sys.stderr, flush=True)
+            print(visible(f"raftactors: note: {text}"), file=sys.stderr, flush=True)
         self._warned = len(self._history.warnings)
 
     @contextmanager
     def progress(self) -> Iterator[OnProgress | None]:
         """A bar on standard error while a long run is not shown."""
-        console = Console(stderr=True)
-        if not console.is_terminal:
+        console = make_console(stderr=True)
+        if not is_terminal(sys.stderr) or console.is_dumb_terminal:
             yield None
             return
         columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -153,7 +158,7 @@ class _View:
                     return answer
         return None
 
-    def _parts(self, step: Step) -> Iterator[list[str]]:
+    def _parts(self, step: Step) -> Iterator[list[Text]]:
         """What is shown between two waits."""
         if not step.commands:
             yield []

@@ -11,6 +11,7 @@ import typer
 from raftactors.cli.options import DEFAULT_DATA_DIR, AsJson, DataDir, TimeoutMs
 from raftactors.cli.output import print_value
 from raftactors.cli.target import Address, find_target
+from raftactors.cli.values import ValuesCommand
 from raftactors.errors import CommandTooLargeError, ConfigError, RaftActorsError
 
 DEFAULT_TIMEOUT_MS = 10_000
@@ -21,10 +22,8 @@ Key = Annotated[str, typer.Argument(metavar="KEY", help="The key.")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (put, get, delete):
-        app.command()(command)
-    # A negative number among the arguments is no option.
-    app.command(context_settings={"ignore_unknown_options": True})(call)
+    for command in (put, get, delete, call):
+        app.command(cls=ValuesCommand)(command)
 
 
 def put(
@@ -52,10 +51,12 @@ def get(
     timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS,
     as_json: AsJson = False,
 ) -> None:
-    """Print the value of a key; ends with an error if there is none."""
+    """Print the value of a key; ends with 1 and an error if there is none, with --json also with the result null."""
     with find_target(context, data_dir, addresses).client(timeout_ms) as client:
         value = client.query("get", key)
     if value is None:
+        if as_json:
+            print_value(None, as_json=True)
         raise RaftActorsError(f"there is no key {key!r}; `raftactors call --query scan` lists those there are")
     print_value(value, as_json=as_json)
 
@@ -79,7 +80,7 @@ def call(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="A command of the application.")],
     *,
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARGS]...", help="Read as JSON where they are JSON, else as text.")
+        list[str] | None, typer.Argument(metavar="ARGS", help="Read as JSON where they are JSON, else as text.")
     ] = None,
     query: Annotated[bool, typer.Option("--query", help="METHOD is a query: it reads and changes nothing.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
@@ -98,7 +99,7 @@ def parse_argument(argument: str) -> object:
     """A word of the command line as a value: JSON where it is JSON, else text."""
     try:
         return json.loads(argument, parse_constant=_refuse_constant)
-    except ValueError:
+    except (ValueError, RecursionError):
         return argument
 
 
@@ -108,6 +109,8 @@ def _refuse_constant(name: str) -> object:
 
 
 def _read_stdin() -> str:
+    if sys.stdin is None:
+        raise ConfigError("standard input is closed; give the value as a word")
     content = sys.stdin.buffer.read(_STDIN_BYTES_MAX + 1)
     if len(content) > _STDIN_BYTES_MAX:
         raise CommandTooLargeError(f"standard input has more than {_STDIN_BYTES_MAX} bytes; split the value")

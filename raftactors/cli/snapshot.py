@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from raftactors.cli.options import DEFAULT_DATA_DIR, AsJson, DataDir, TimeoutMs
 from raftactors.cli.output import print_json
+from raftactors.cli.overview import CommandGroup
+from raftactors.cli.tables import Column, Table
 from raftactors.cli.target import Address, find_target
-from raftactors.cluster.application import refer_to
-from raftactors.cluster.local import KEY_VALUE, NODES_MAX
+from raftactors.cli.terminal import make_console, output_width, visible
+from raftactors.cluster.local import NODES_MAX
 from raftactors.cluster.node_folder import data_folder
 from raftactors.cluster.private_files import create_file
 from raftactors.cluster.restoring import restore_cluster
+from raftactors.cluster.snapshot_origin import application_of, describe_copy, origin_path
 from raftactors.cluster.working_folder import search_here
 from raftactors.errors import ConfigError, StorageError
 from raftactors.storage.inspection import ReadOnlyFiles
@@ -31,12 +33,20 @@ Place = Annotated[
 SnapshotFile = Annotated[Path, typer.Argument(metavar="FILE", help="The snapshot.")]
 
 SAVE_TIMEOUT_MS = 60_000
-_COLUMNS = ("file", "term", "index", "bytes", "chunks", "cluster", "members")
+_COLUMNS = (
+    Column("file"),
+    Column("term", rank=2),
+    Column("index"),
+    Column("bytes", rank=1),
+    Column("chunks", rank=5),
+    Column("cluster", rank=4),
+    Column("members", rank=3),
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    group = typer.Typer(help="Take, check and restore snapshots.", no_args_is_help=True)
+    group = typer.Typer(cls=CommandGroup, help="Take, check and restore snapshots.")
     group.command("list")(list_snapshots)
     for command in (verify, save, restore):
         group.command()(command)
@@ -49,16 +59,14 @@ def list_snapshots(place: Place, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"snapshots": rows})
         return
-    cells = [[_cell(row[name]) for name in _COLUMNS] for row in rows]
-    console = Console()
-    if console.is_terminal:
-        table = Table(*_COLUMNS)
-        for row in cells:
-            table.add_row(*row)
-        console.print(table)
-        return
-    for line in [list(_COLUMNS), *cells]:
-        print("  ".join(line))
+    width = output_width()
+    cells = [[visible(_cell(row[column.name])) for column in _COLUMNS] for row in rows]
+    if width is not None:
+        # The folder was named by who looks at it.
+        cells = [[visible(Path(row["file"]).name), *line[1:]] for row, line in zip(rows, cells, strict=True)]
+    table, console = Table(_COLUMNS, cells, width), make_console()
+    for line in [table.header, *map(table.line, cells), *table.note]:
+        console.print(line)
 
 
 def verify(place: Place, as_json: AsJson = False) -> None:
@@ -71,7 +79,7 @@ def verify(place: Place, as_json: AsJson = False) -> None:
         reader.verify()
         rows.append(_describe(reader))
         if not as_json:
-            print(f"good: {reader.path}: index {reader.snapshot.index}, {reader.trailer.file_bytes} bytes")
+            print(visible(f"good: {reader.path}: index {reader.snapshot.index}, {reader.trailer.file_bytes} bytes"))
     if as_json:
         print_json({"good": rows})
     elif not rows:
@@ -81,8 +89,13 @@ def verify(place: Place, as_json: AsJson = False) -> None:
 def save(
     context: typer.Context,
     *,
-    node: Annotated[int | None, typer.Option("--node", help="The node to take it. Default: the leader.")] = None,
-    to: Annotated[Path | None, typer.Option("--to", help="Copy the snapshot to this file, and check the copy.")] = None,
+    node: Annotated[
+        int | None, typer.Option("--node", metavar="NODE", help="The node to take it. Default: the leader.")
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="FILE", help="Copy it to this file, with the application in FILE.json beside."),
+    ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     addresses: Address = None,
     timeout_ms: TimeoutMs = SAVE_TIMEOUT_MS,
@@ -92,8 +105,9 @@ def save(
     target = find_target(context, data_dir, addresses)
     if to is not None and target.manifest is None:
         raise ConfigError("--to copies a file of this machine, and --address may name another; copy it on that host")
-    if to is not None and to.exists():
-        raise ConfigError(f"{to} exists; name a new file")
+    for path in () if to is None else (to, origin_path(to)):
+        if path.exists():
+            raise ConfigError(f"{path} exists; name a new file")
     with target.client(timeout_ms) as client:
         known = sorted(client.status())  # The nodes tell who they are.
         chosen = (client.leader_id or known[0]) if node is None else node
@@ -104,11 +118,13 @@ def save(
         file, shown = None, f"node {chosen}, {SNAPSHOT_FOLDER}/ of its data folder"
     else:
         file = _saved_file(data_folder(data_dir, chosen), document["index"], to)
+        if to is not None:
+            describe_copy(to, target.manifest)
         shown = str(file)
     if as_json:
         print_json({"node_id": chosen, "index": document["index"], "file": None if file is None else str(file)})
     else:
-        print(f"{shown}: index {document['index']}")
+        print(visible(f"{shown}: index {document['index']}"))
 
 
 def _saved_file(data: Path, index: int, to: Path | None) -> Path:
@@ -129,19 +145,25 @@ def _saved_file(data: Path, index: int, to: Path | None) -> Path:
 def restore(
     file: SnapshotFile,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The data folder to make; new or empty.")],
-    nodes: Annotated[int, typer.Option("--nodes", min=1, max=NODES_MAX, help="Number of nodes.")] = 3,
+    nodes: Annotated[int, typer.Option("--nodes", metavar="N", min=1, max=NODES_MAX, help="Number of nodes.")] = 3,
     application: Annotated[
-        str, typer.Option("--app", metavar="MODULE:CLASS", help="The application whose state it is.")
-    ] = KEY_VALUE,
+        str | None,
+        typer.Option("--app", metavar="MODULE:CLASS", help="The application. Default: the one that it is of."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the data folder of a new cluster, with a new cluster id, that begins with the state of a snapshot."""
-    made = restore_cluster(file, folder, nodes=nodes, application=refer_to(application, search_in=search_here()))
+    """Make the data folder of a new cluster, with a new cluster id, that begins with the state of a snapshot.
+
+    The application is the one that the snapshot is of, where the folder that it stands in, or the file FILE.json
+    beside it, says so. Anywhere else --app has to name it.
+    """
+    reference = application_of(file, application, search_in=search_here())
+    made = restore_cluster(file, folder, nodes=nodes, application=reference)
     if as_json:
-        print_json(made._asdict())
+        print_json(made._asdict() | {"application": reference.spec})
     else:
-        print(f"cluster {made.cluster_id}: {nodes} nodes at index {made.index}")
-        print(f"start it with `raftactors up --data-dir {folder}`")
+        print(visible(f"cluster {made.cluster_id}: {nodes} nodes of {reference.spec} at index {made.index}"))
+        print(visible(f"start it with `raftactors up --data-dir {shlex.quote(str(folder))}`"))
 
 
 def _readers(place: Path) -> list[SnapshotReader]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, cast
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
 from raftactors.cli.options import DEFAULT_DATA_DIR, AsJson, DataDir
-from raftactors.cli.output import print_json, status_lines, status_table, status_title
+from raftactors.cli.output import print_json, status_lines, status_title
 from raftactors.cli.target import Address, Target, find_target
+from raftactors.cli.terminal import make_console, output_width
 from raftactors.cluster.reaching import operate
 
 _TIMEOUT_MS = 2_000
@@ -29,13 +30,12 @@ def status(
     """Show every node: process, role, term, indexes, CPU and memory."""
     target = find_target(context, data_dir, addresses)
     document = _ask_nodes(target) if target.manifest is None else cast("dict[str, Any]", operate(data_dir, "status"))
-    console = Console()
     if as_json:
         print_json(document)
-    elif console.is_terminal:
-        console.print(status_table(document))
-    else:
-        print("\n".join([status_title(document), *status_lines(document)]))
+        return
+    console = make_console()
+    for line in [Text(status_title(document)), *status_lines(document, output_width())]:
+        console.print(line)
 
 
 def _ask_nodes(target: Target) -> dict[str, Any]:

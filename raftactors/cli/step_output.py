@@ -1,4 +1,4 @@
-"""How `raftactors replay` shows one entry: lines with rich's marks, or a document for JSON."""
+"""How `raftactors replay` shows one entry: lines in colours, or a document for JSON."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.markup import escape
+from rich.text import Text
 
 from raftactors.app.state_changes import MISSING, Change
 from raftactors.app.time_travel import CommandRun, Step
+from raftactors.cli.terminal import visible
 from raftactors.codec.replies import ResultStatus
 
 VALUE_LENGTH_MAX = 120
@@ -20,31 +21,31 @@ CHANGES_SHOWN_MAX = 20
 """Changes of a command in lines; --json has more."""
 
 
-def header_line(step: Step, *, committed: bool) -> str:
+def header_line(step: Step, *, committed: bool) -> Text:
     """Index, term, time and what the entry is."""
-    words = [f"[bold]{step.index}[/] term {step.term}"]
+    words = [Text(str(step.index), "bold"), Text(f"term {step.term}")]
     if step.timestamp_ms:
         moment = datetime.fromtimestamp(step.timestamp_ms / 1000, UTC)
-        words.append(f"{moment:%Y-%m-%dT%H:%M:%S}.{step.timestamp_ms % 1000:03d}Z")
+        words.append(Text(f"{moment:%Y-%m-%dT%H:%M:%S}.{step.timestamp_ms % 1000:03d}Z"))
     if step.kind != "commands":
-        words.append(f"({step.kind})")
-    words += [f"({escape(note)})" for note in step.notes]
+        words.append(Text(f"({step.kind})"))
+    words += [Text(visible(f"({note})")) for note in step.notes]
     if not committed:
-        words.append("[yellow](not known to be committed)[/]")
-    return " ".join(words)
+        words.append(Text("(not known to be committed)", "yellow"))
+    return Text(" ").join(words)
 
 
-def command_lines(command: CommandRun) -> list[str]:
+def command_lines(command: CommandRun) -> list[Text]:
     """One command: who, what, the result, and the state before and after where it changed."""
     who = f"session {command.session} #{command.sequence}" if command.session else "no session"
-    call = f"{command.method}({_call(command.args, command.kwargs)})"
-    lines = [f"  [dim]{who}[/]  {escape(call)} -> {_outcome(command)}"]
+    call = visible(f"{command.method}({_call(command.args, command.kwargs)})")
+    first = Text.assemble("  ", (who, "dim"), f"  {call} -> ", _outcome(command))
     if not command.executed:
-        lines[0] += " [dim](not executed now)[/]"
-    lines += [_change_line(change) for change in command.changes[:CHANGES_SHOWN_MAX]]
+        first.append(" ").append("(not executed now)", "dim")
+    lines = [first, *(_change_line(change) for change in command.changes[:CHANGES_SHOWN_MAX])]
     hidden = len(command.changes) - CHANGES_SHOWN_MAX
     if hidden > 0:
-        lines.append(f"    ... and {hidden} more changes")
+        lines.append(Text(f"    ... and {hidden} more changes"))
     return lines
 
 
@@ -93,23 +94,24 @@ def _change_document(change: Change) -> dict[str, Any]:
     return document
 
 
-def _change_line(change: Change) -> str:
-    place = escape(change.path) or "state"
+def _change_line(change: Change) -> Text:
+    place = visible(change.path) or "state"
     if change.before is MISSING:
-        return f"    [green]+ {place}: {_short(change.after)}[/]"
+        return Text.assemble("    ", (f"+ {place}: {_short(change.after)}", "green"))
     if change.after is MISSING:
-        return f"    [red]- {place}: {_short(change.before)}[/]"
-    return f"    {place}: [red]{_short(change.before)}[/] -> [green]{_short(change.after)}[/]"
+        return Text.assemble("    ", (f"- {place}: {_short(change.before)}", "red"))
+    before, after = _short(change.before), _short(change.after)
+    return Text.assemble(f"    {place}: ", (before, "red"), " -> ", (after, "green"))
 
 
-def _outcome(command: CommandRun) -> str:
+def _outcome(command: CommandRun) -> Text:
     if command.status is ResultStatus.OK:
-        return _short(command.result)
+        return Text(_short(command.result))
     if command.status is ResultStatus.APPLICATION_ERROR:
         kind, text = command.result
-        return f"[red]{escape(kind)}: {escape(text)}[/]"
+        return Text(visible(f"{kind}: {text}"), "red")
     text = f": {command.result}" if command.result else ""
-    return f"[yellow]{command.status.name}{escape(text)}[/]"
+    return Text(visible(f"{command.status.name}{text}"), "yellow")
 
 
 def _call(args: Iterable[Any], kwargs: dict[str, Any]) -> str:
@@ -117,7 +119,7 @@ def _call(args: Iterable[Any], kwargs: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    return escape(_cut(repr(value)))
+    return visible(_cut(repr(value)))
 
 
 def _cut(text: str) -> str:

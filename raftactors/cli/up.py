@@ -17,11 +17,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from raftactors.cli.options import DEFAULT_DATA_DIR, AsJson, DataDir
-from raftactors.cli.output import brief_line, print_json, remarks, status_lines, status_table, status_title
+from raftactors.cli.output import brief_line, print_json, remarks, status_lines, status_title
+from raftactors.cli.terminal import is_terminal, make_console, output_width, visible
 from raftactors.cluster.local import KEY_VALUE, LocalCluster
 from raftactors.cluster.manifest import load_manifest
+from raftactors.cluster.node_logs import SUPERVISOR_LOG
 from raftactors.cluster.private_files import make_folders, open_log
 from raftactors.cluster.supervisor import NodeState
 from raftactors.cluster.working_folder import search_here
@@ -29,6 +32,7 @@ from raftactors.config import Limits, NodeConfig, RaftTiming
 from raftactors.errors import ConfigError, ExitCode, RaftActorsError
 
 DEFAULT_NODES = 3
+INTERVAL_MS_MAX = 86_400_000
 _LIVE_INTERVAL_MS = 1_000
 _PLAIN_INTERVAL_MS = 10_000
 _REPORT_BYTES_MAX = 64 * 1024
@@ -65,18 +69,26 @@ def up(
     *,
     application: Annotated[
         str | None,
-        typer.Argument(metavar="[MODULE:CLASS]", help="The application; FILE.py:CLASS works too. Default: key-value."),
+        typer.Argument(metavar="MODULE:CLASS", help="The application, or FILE.py:CLASS. Default: key-value."),
     ] = None,
-    nodes: Annotated[int | None, typer.Option("--nodes", help="Number of node processes. Default: 3.")] = None,
+    nodes: Annotated[
+        int | None, typer.Option("--nodes", metavar="N", help="Number of node processes. Default: 3.")
+    ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     base_port: Annotated[
-        int, typer.Option("--base-port", help="First of three ports a node; 0 takes free ones from the system.")
+        int,
+        typer.Option("--base-port", metavar="PORT", help="First of three ports a node; 0: free ones of the system."),
     ] = 0,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Timing, limit or node option, such as tick_ms=20."),
     ] = None,
-    interval_ms: Annotated[int, typer.Option("--interval-ms", min=0, help="Between two displays; 0: default.")] = 0,
+    interval_ms: Annotated[
+        int,
+        typer.Option(
+            "--interval-ms", metavar="MS", min=0, max=INTERVAL_MS_MAX, help="Between two displays; 0: default."
+        ),
+    ] = 0,
     detach: Annotated[bool, typer.Option("--detach", help="Return when the cluster serves; it goes on.")] = False,
     report_fd: Annotated[int, typer.Option("--report-fd", hidden=True)] = -1,
     as_json: AsJson = False,
@@ -142,10 +154,10 @@ def _read_settings(settings: Sequence[str]) -> tuple[RaftTiming, Limits, dict[st
 
 def _serve(cluster: LocalCluster, interval_ms: int, as_json: bool) -> None:
     _interrupt_at_stop_signals()
-    console = Console()
+    console = make_console()
     try:
         with cluster:
-            if as_json or not console.is_terminal:
+            if as_json or not is_terminal(sys.stdout) or console.is_dumb_terminal:
                 _report_plainly(cluster, interval_ms or _PLAIN_INTERVAL_MS, as_json)
             else:
                 _report_live(cluster, interval_ms or _LIVE_INTERVAL_MS, console)
@@ -155,13 +167,18 @@ def _serve(cluster: LocalCluster, interval_ms: int, as_json: bool) -> None:
     if as_json:
         print_json({"event": "stopped"})
     else:
-        print(f"stopped; the data stays in {cluster.path}", flush=True)
+        print(visible(f"stopped; the data stays in {cluster.path}"), flush=True)
 
 
 def _report_live(cluster: LocalCluster, interval_ms: int, console: Console) -> None:
-    with Live(status_table(cluster.status()), console=console, auto_refresh=False) as live:
+    with Live(_view(cluster), console=console, auto_refresh=False) as live:
         while not cluster.stopped.wait(interval_ms / 1000):
-            live.update(status_table(cluster.status()), refresh=True)
+            live.update(_view(cluster), refresh=True)
+
+
+def _view(cluster: LocalCluster) -> Text:
+    status = cluster.status()
+    return Text("\n").join([Text(status_title(status)), *status_lines(status, output_width())])
 
 
 def _report_plainly(cluster: LocalCluster, interval_ms: int, as_json: bool) -> None:
@@ -170,7 +187,8 @@ def _report_plainly(cluster: LocalCluster, interval_ms: int, as_json: bool) -> N
     if as_json:
         print_json({"event": "serving", **status})
     else:
-        print("\n".join([status_title(status), *status_lines(status)]), flush=True)
+        lines = status_lines(status, output_width())
+        print("\n".join([status_title(status), *(line.plain for line in lines)]), flush=True)
     while not cluster.stopped.wait(interval_ms / 1000):
         status = cluster.status()
         if as_json:
@@ -186,7 +204,7 @@ def _start_in_background(wish: _Wish, as_json: bool) -> None:
     """Start this command again in a session of its own, and wait for its report."""
     make_folders(wish.data_dir)
     reader, writer = os.pipe()
-    log_path = wish.data_dir / "supervisor.log"
+    log_path = wish.data_dir / SUPERVISOR_LOG
     with open_log(log_path) as log:
         # It outlives this command on purpose, so nobody here waits for it.
         child = subprocess.Popen(
@@ -217,7 +235,7 @@ def _start_in_background(wish: _Wish, as_json: bool) -> None:
     total, serving = document["nodes"], document["serving"]
     count = total if serving == total else f"{serving} of {total}"
     print(
-        f"{count} nodes serve {document['application']}; supervisor {document['pid']}, data {wish.data_dir}",
+        visible(f"{count} nodes serve {document['application']}; supervisor {document['pid']}, data {wish.data_dir}"),
         flush=True,
     )
     for remark in document["remarks"]:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from raftactors.cli.options import AsJson
 from raftactors.cli.output import print_json
+from raftactors.cli.overview import CommandGroup
+from raftactors.cli.tables import Column, Table
+from raftactors.cli.terminal import make_console, output_width
 from raftactors.errors import ExitCode
 from raftactors.storage import Verdict
 from raftactors.storage.inspection import LogRecord, WalInspection, inspect_wal, repair_wal
@@ -19,13 +20,21 @@ Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="The data folder of one node, the one with IDENTITY in it.")
 ]
 
-_COLUMNS = ("segment", "offset", "batch", "kind", "term", "index", "bytes", "detail")
-_ROW = "{:<37} {:>10} {:>8} {:<10} {:>6} {:>10} {:>8} {}"
+_COLUMNS = (
+    Column("segment", rank=5, width=37),
+    Column("offset", rank=3, width=10, is_right=True),
+    Column("batch", rank=4, width=8, is_right=True),
+    Column("kind", width=10),
+    Column("term", width=6, is_right=True),
+    Column("index", width=10, is_right=True),
+    Column("bytes", rank=2, width=8, is_right=True),
+    Column("detail", rank=1, width=24),
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    group = typer.Typer(help="Look at the log of a stopped node.", no_args_is_help=True)
+    group = typer.Typer(cls=CommandGroup, help="Look at the log of a stopped node, and repair it.")
     for command in (verify, dump, repair):
         group.command()(command)
     app.add_typer(group, name="wal")
@@ -54,8 +63,12 @@ def verify(folder: Folder, as_json: AsJson = False) -> int:
 
 def dump(
     folder: Folder,
-    first: Annotated[int, typer.Option("--from", min=0, help="Only records of entries from this index on.")] = 0,
-    last: Annotated[int | None, typer.Option("--to", min=0, help="Only records of entries up to this index.")] = None,
+    first: Annotated[
+        int, typer.Option("--from", metavar="INDEX", min=0, help="Only records of entries from this index on.")
+    ] = 0,
+    last: Annotated[
+        int | None, typer.Option("--to", metavar="INDEX", min=0, help="Only records of entries up to this index.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """List the records of the log: as a table, or with --json as one object a line.
@@ -63,26 +76,23 @@ def dump(
     With --from or --to only entries and snapshots of those indexes. A damaged log is listed up to the damage.
     """
     ranged = first > 0 or last is not None
-    console = Console()
-    table = Table(*_COLUMNS) if console.is_terminal and not as_json else None
-    if table is None and not as_json:
-        print(_ROW.format(*_COLUMNS))
+    console, table = make_console(), Table(_COLUMNS, (), output_width())
+    if not as_json:
+        console.print(table.header)
 
     def show(record: LogRecord) -> None:
         if ranged and not (record.index and first <= record.index <= (record.index if last is None else last)):
             return
         if as_json:
             print_json(record._asdict())
-        elif table is not None:
-            table.add_row(*map(str, record))
         else:
-            print(_ROW.format(*record))
+            console.print(table.line([str(field) for field in record]))
 
     try:
         found = inspect_wal(folder, show)
     finally:
-        if table is not None:
-            console.print(table)
+        for note in () if as_json else table.note:
+            console.print(note)
     return ExitCode.DATA_TORN if found.verdict is Verdict.TORN else ExitCode.OK
 
 

@@ -22,6 +22,7 @@ from raftactors.cluster.application import ApplicationReference
 from raftactors.cluster.control_socket import FOLDER_NAME, remove_socket
 from raftactors.cluster.manifest import FILE_NAME, FolderLock, Manifest, load_manifest
 from raftactors.cluster.node_folder import CONFIG_NAME, WITNESS_FOLDER, node_folder
+from raftactors.cluster.node_logs import SUPERVISOR_LOG
 from raftactors.cluster.private_files import make_folders
 from raftactors.cluster.process_record import ProcessRecord
 from raftactors.cluster.working_folder import absolute
@@ -110,7 +111,7 @@ class ClusterFolder:
             )
 
 
-_OURS = frozenset({"cluster.lock", "cluster.tmp", "supervisor.log", FOLDER_NAME})
+_OURS = frozenset({"cluster.lock", "cluster.tmp", SUPERVISOR_LOG, FOLDER_NAME})
 
 
 def _make(path: Path) -> None:

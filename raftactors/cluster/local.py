@@ -20,7 +20,7 @@ from raftactors.cluster.descriptors import require_descriptors
 from raftactors.cluster.folder import ClusterFolder
 from raftactors.cluster.forking import ForkGuard
 from raftactors.cluster.manifest import Manifest
-from raftactors.cluster.node_folder import CONFIG_NAME, least_incarnation, witness_path
+from raftactors.cluster.node_folder import CONFIG_NAME, least_incarnation, log_file, witness_path
 from raftactors.cluster.ports import HeldPort, hold_port
 from raftactors.cluster.private_files import make_folders
 from raftactors.cluster.probe import StatusProbe
@@ -157,7 +157,9 @@ class LocalCluster:
             make_folders(path)
             least = least_incarnation(path) if folder.has_served else 0
             self._configs[config.node_id] = dataclasses.replace(config, incarnation_min=least)
-            process = NodeProcess(config.node_id, path / CONFIG_NAME, path / "log", command=self._command)
+            process = NodeProcess(
+                config.node_id, path / CONFIG_NAME, log_file(folder.path, config.node_id), command=self._command
+            )
             process.configure(self._configs[config.node_id])
             self.nodes[config.node_id] = process
         self._supervisor = Supervisor(

@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from raftactors.cluster.forking import close_inherited, let_go_after_fork
 from raftactors.cluster.private_files import replace_text
 from raftactors.cluster.process_record import ProcessRecord
+from raftactors.cluster.working_folder import absolute
 from raftactors.config import Member
 from raftactors.errors import ClusterUnreachableError, DataLockedError, ForeignDataError, StorageError
 from raftactors.storage.files import open_private
@@ -79,13 +81,21 @@ def load_manifest(folder: Path) -> Manifest | None:
         raise StorageError(f"{path} cannot be read: {error.strerror}; check the folder's owner and mode") from error
 
 
-def load_running(folder: Path) -> Manifest:
-    """The manifest of a cluster that somebody runs. Raises ClusterUnreachableError if nobody does."""
+def load_existing(folder: Path) -> Manifest:
+    """The manifest of a cluster, running or not. Raises ClusterUnreachableError if there is none in the folder."""
     manifest = load_manifest(folder)
     if manifest is None:
+        where = "" if folder.is_absolute() else f" (looked in {absolute(folder)})"
         raise ClusterUnreachableError(
-            f"no cluster in {folder}; start one with `raftactors up --data-dir {folder}` or name its --data-dir"
+            f"no cluster in {folder}; start one with `raftactors up --data-dir {shlex.quote(str(folder))}` "
+            f"or name its --data-dir{where}"
         )
+    return manifest
+
+
+def load_running(folder: Path) -> Manifest:
+    """The manifest of a cluster that somebody runs. Raises ClusterUnreachableError if nobody does."""
+    manifest = load_existing(folder)
     supervisor = manifest.supervisor
     if supervisor is None or supervisor.find() is None or not _has_open(supervisor.pid, folder / _LOCK_NAME):
         raise ClusterUnreachableError(_why_not_running(manifest, folder))
@@ -104,9 +114,13 @@ def _why_not_running(manifest: Manifest, folder: Path) -> str:
         names = ", ".join(f"node {record.node_id} (process {record.pid})" for record in nodes)
         return (
             f"the process that ran the cluster in {folder} is gone, and {names} will end soon; "
-            f"`raftactors down --data-dir {folder}` ends them now"
+            f"`raftactors down --data-dir {shlex.quote(str(folder))}` ends them now"
         )
-    return f"the cluster in {folder} does not run; start it with `raftactors up --data-dir {folder}`"
+    ids = ", ".join(str(member.node_id) for member in manifest.members)
+    return (
+        f"the cluster in {folder} does not run; start it with `raftactors up --data-dir {shlex.quote(str(folder))}` "
+        f"({manifest.application}, nodes {ids})"
+    )
 
 
 def _holder(folder: Path) -> int:
@@ -147,7 +161,7 @@ class FolderLock:
             os.close(self._descriptor)
             raise DataLockedError(
                 f"process {holder or 'unknown'} runs a cluster in {folder}; "
-                f"end it with `raftactors down --data-dir {folder}` or choose another data folder"
+                f"end it with `raftactors down --data-dir {shlex.quote(str(folder))}` or choose another data folder"
             ) from error
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -27,6 +27,16 @@ def witness_path(cluster_folder: Path, node_id: int) -> Path:
     return cluster_folder / WITNESS_FOLDER / f"node-{node_id}"
 
 
+def log_file(cluster_folder: Path, node_id: int) -> Path:
+    """What the node writes to standard error, and prints."""
+    return node_folder(cluster_folder, node_id) / "log"
+
+
+def rotated_log_file(log: Path) -> Path:
+    """Where a node copies a log that is full before it empties it."""
+    return log.with_suffix(log.suffix + ".1")
+
+
 def write_config(folder: Path, config: NodeConfig) -> None:
     """Write what the node is told, whole or not at all: its supervisor may start it at any time."""
     replace_text(folder / CONFIG_NAME, config.to_json())

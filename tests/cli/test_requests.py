@@ -41,6 +41,9 @@ def test_a_missing_key(serving: Run) -> None:
     done = serving("get", "nowhere")
     assert done.code == ExitCode.FAILURE
     assert done.error.startswith("there is no key 'nowhere'")
+    done = serving("get", "nowhere", "--json")
+    assert (done.code, done.document) == (ExitCode.FAILURE, {"result": None})
+    assert json.loads(done.err)["error"]["exit_code"] == ExitCode.FAILURE
 
 
 def test_an_unknown_method(serving: Run) -> None:

@@ -44,9 +44,16 @@ def test_save_list_verify_and_restore_into_a_new_cluster(run: Run, tmp_path: Pat
     good = run("snapshot", "verify", str(copy))
     assert (good.code, good.out.startswith("good: ")) == (0, True)
 
+    alone = tmp_path / "alone.snap"
+    alone.write_bytes(copy.read_bytes())
+    assert "name it: --app MODULE:CLASS" in run("snapshot", "restore", str(alone), str(new)).error
+    other = run("snapshot", "restore", str(copy), str(new), "--app", "bank:Bank")
+    assert (other.code, "leave --app out" in other.error) == (ExitCode.APPLICATION_MISMATCH, True)
+    assert not new.exists()
     made = run("snapshot", "restore", str(copy), str(new), "--nodes", "3", "--json")
     assert made.code == 0, made.err
     assert made.document["cluster_id"] != old_id
+    assert made.document["application"] == "raftactors.app.kv:KeyValue"
     with LocalCluster(3, data_dir=new, timing=QUICK) as cluster, cluster.client() as client:
         assert cluster.cluster_id == made.document["cluster_id"]
         assert client.query("count") == 50
