@@ -43,7 +43,7 @@ class RaftTiming:
     def __post_init__(self) -> None:
         _within("tick_ms", self.tick_ms, 1, 10_000)
         _within("heartbeat_ticks", self.heartbeat_ticks, 1, 1_000)
-        _within("election_ticks", self.election_ticks, 5, 100_000)
+        _within("election_ticks", self.election_ticks, 1, 100_000)
         if self.election_ticks < 5 * self.heartbeat_ticks:
             raise ConfigError(
                 f"election_ticks is {self.election_ticks}; it must be at least 5 heartbeats "

@@ -116,7 +116,7 @@ def test_paths(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("[timing]", "[timings]", "there is no key 'timings' in a configuration; did you mean 'timing'?"),
         ("# tick_ms = 50", "tick_ms = '50'", "tick_ms is '50'; it must be a whole number from 1 to 10000"),
         ("# tick_ms = 50", "tick_ms = 0", "tick_ms is 0; it must be a whole number from 1 to 10000"),
-        ("# election_ticks = 10", "election_ticks = '9'", "election_ticks is '9'; it must be a whole number from 5"),
+        ("# election_ticks = 10", "election_ticks = '9'", "election_ticks is '9'; it must be a whole number from 1"),
         ("# election_ticks = 10", "election_ticks = true", "election_ticks is True; it must be a whole number"),
         ("# segment_bytes = 67108864", "segment_bytes = 1.5", "segment_bytes is 1.5; it must be a whole number"),
         ("# pre_vote = true", "pre_vote = 1", "pre_vote is 1; it must be true or false"),
