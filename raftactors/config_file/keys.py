@@ -47,6 +47,10 @@ _COMMENTS: dict[str, str] = {
     "peer_frame_bytes_max": "Largest frame between nodes.",
     "peer_queue_messages": "Frames that wait for one node.",
     "client_queue_messages": "Frames that wait for one client.",
+    "peer_connections_max": "Connections at the port for nodes.",
+    "client_connections_max": "Connections at the port for clients.",
+    "peer_backlog_bytes_max": "Frames of one connection of a node that wait to be taken.",
+    "client_backlog_bytes_max": "The same for a connection of a client.",
     "proposal_bytes_max": "Commands that go into one log entry.",
     "append_bytes_max": "Log entries in one message to a follower.",
     "inflight_messages_max": "Messages under way to one follower.",
@@ -73,8 +77,8 @@ _COMMENTS: dict[str, str] = {
     "scrub_bytes_per_second": "Speed of that.",
 }
 
-_NOT_IN_FILES = frozenset({"parent_fd"})
-"""Only a supervisor can tell these, to a node that is its own child."""
+_NOT_IN_FILES = frozenset({"parent_fd", "ready_fd", "log_bytes_max"})
+"""They mean something only to a node that is the child of a supervisor, which writes no such file."""
 
 SECTIONS: dict[str, type[Any]] = {"": NodeConfig, "timing": RaftTiming, "limits": Limits}
 """The tables of the file, and what is made of them; the first one has no name."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from raftactors.cluster.ports import hold_port
-from raftactors.config_file import ENVIRONMENT_PREFIX
+from raftactors.config_file import ENVIRONMENT_PREFIX, variable_of
 
 from .conftest import COMMAND, NAMING_A_CLUSTER, Done
 
@@ -20,13 +20,13 @@ END_TIMEOUT_S = 60
 
 
 def environment(**changed: str) -> dict[str, str]:
-    """That of this process, without what would name a cluster or configure a node."""
+    """That of this process, without what would name a cluster or configure a node; members may answer late."""
     inherited = {
         name: value
         for name, value in os.environ.items()
         if name not in NAMING_A_CLUSTER and not name.startswith(ENVIRONMENT_PREFIX)
     }
-    return inherited | changed
+    return inherited | {variable_of("ask_members_ms"): "5000"} | changed
 
 
 class HandRun:

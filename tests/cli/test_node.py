@@ -157,7 +157,9 @@ def test_another_configuration_ends_the_node(cluster: HandRun, setting: str, rea
 
 
 def test_a_node_that_a_supervisor_starts_asks_as_well(cluster: HandRun) -> None:
-    config = load(cluster.folder / "node-3.toml", flags=[("cluster_id", "5", "")]).config
+    config = load(
+        cluster.folder / "node-3.toml", flags=[("cluster_id", "5", ""), ("ask_members_ms", "5000", "")]
+    ).config
     (cluster.folder / "config.json").write_text(config.to_json())
     done = subprocess.run(
         [sys.executable, "-P", "-m", "raftactors.node", "config.json"],

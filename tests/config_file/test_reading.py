@@ -50,7 +50,7 @@ def test_a_new_file_says_what_the_defaults_are(file: Path, tmp_path: Path) -> No
 
 def test_every_field_has_a_place_and_a_comment() -> None:
     fields = {field.name for kind in (NodeConfig, RaftTiming, Limits) for field in dataclasses.fields(kind)}
-    assert fields - {"members", "timing", "limits", "parent_fd"} == set(KEYS)
+    assert fields - {"members", "timing", "limits", "parent_fd", "ready_fd", "log_bytes_max"} == set(KEYS)
     assert [name for name, key in KEYS.items() if not key.comment] == []
 
 
