@@ -132,8 +132,15 @@ def run(
 def _new_file(
     member: Member, members: tuple[Member, ...], application: str, data_dir: Path | None, given: Mapping[str, Any]
 ) -> str:
-    data = (data_dir or Path()) / f"node-{member.node_id}"
-    values = {**given, "node_id": member.node_id, "data_dir": data, "application": application, "import_paths": ["."]}
+    place = data_dir or Path()
+    values = {
+        **given,
+        "node_id": member.node_id,
+        "data_dir": place / f"node-{member.node_id}",
+        "witness_path": str(place / "witness" / f"node-{member.node_id}"),
+        "application": application,
+        "import_paths": ["."],
+    }
     # Checks every value as `node run` will.
     NodeConfig(**values, members=members)
     return render_new(values, members)

@@ -209,6 +209,8 @@ def _resolved(name: str, value: _Value) -> Any:
     """The value with its relative paths made absolute: `~` is left to the shell."""
     if name == "data_dir":
         return value.folder.absolute() / value.value
+    if name == "witness_path":
+        return str(value.folder.absolute() / value.value) if value.value else ""
     if name == "import_paths":
         return tuple(str((value.folder.absolute() / part).resolve()) for part in value.value)
     if name == "application":

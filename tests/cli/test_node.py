@@ -51,6 +51,7 @@ def test_init_writes_all_files_and_never_over_one(here: Run, tmp_path: Path) -> 
     assert [config.node_id for config in configs] == [1, 2, 3]
     assert {config.cluster_id for config in configs} == {done.document["cluster_id"]}
     assert [config.data_dir for config in configs] == [tmp_path / "three" / f"node-{number}" for number in (1, 2, 3)]
+    assert configs[1].witness_path == str(tmp_path / "three" / "witness" / "node-2")
     assert {config.application for config in configs} == {"bank:Bank"}
     assert {config.import_paths for config in configs} == {(str(tmp_path / "three"),)}
 
@@ -63,6 +64,7 @@ def test_init_writes_all_files_and_never_over_one(here: Run, tmp_path: Path) -> 
     assert one.code == 0
     assert load(paths[1]).config.cluster_id == 5
     assert load(paths[1]).config.data_dir == Path("/var/x/node-2")
+    assert load(paths[1]).config.witness_path == "/var/x/witness/node-2"
     assert here("node", "init", "three", *members, "--force", "--cluster-id", "5").code == 0
     assert load(paths[0]).config.cluster_id == 5
     assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
@@ -186,7 +188,7 @@ def test_one_that_was_started_first_learns_it_later(tmp_path: Path) -> None:
     """And one member that is wrong ends no other: the other two serve all the time."""
     with HandRun(tmp_path) as cluster:
         assert cluster.init().code == 0
-        wrong = cluster.start("node-3.toml", "--set", "cluster_id=5", "--data-dir", "wrong")
+        wrong = cluster.start("node-3.toml", "--set", "cluster_id=5", "--data-dir", "wrong", "--set", "witness_path=")
         assert ready_line(wrong)
         right = [cluster.start(f"node-{node_id}.toml") for node_id in (1, 2)]
         for process in right:
