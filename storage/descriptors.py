@@ -7,6 +7,7 @@ opens may go past it for an instant, so that no number of connections makes a he
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import threading
@@ -21,6 +22,7 @@ LEAST = 128
 """A node needs at least so many below the reserve, for its files, actors and links."""
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
+_STANDARD_MAX = 2
 _PATIENCE_S = 2.0
 _PAUSE_S = 0.01
 
@@ -50,7 +52,21 @@ def arrange_descriptors(wanted: int) -> int:
 
 
 def open_descriptor(path: str | os.PathLike[str], flags: int, mode: int = 0o600) -> int:
-    """`os.open`, out of the reserve where the descriptors have run out. Waits at most 2 s for one. Raises OSError."""
+    """`os.open`, out of the reserve where the descriptors have run out. Waits at most 2 s for one. Raises OSError.
+
+    The descriptor is never that of a standard stream: when the application has closed one, what it prints all the same
+    must not get into a file of ours.
+    """
+    descriptor = _open(path, flags, mode)
+    if descriptor > _STANDARD_MAX:
+        return descriptor
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _STANDARD_MAX + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: str | os.PathLike[str], flags: int, mode: int) -> int:
     deadline_s = 0.0
     while True:
         try:

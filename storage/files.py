@@ -27,6 +27,19 @@ FOLDER_MODE = 0o700
 _PID_BYTES = 20
 _OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC
 
+_locked: set[int] = set()
+
+
+def _close_inherited_locks() -> None:
+    """A forked copy of this process would hold the locks for as long as it lives, also after the original has died."""
+    for descriptor in list(_locked):
+        os.close(descriptor)
+    _locked.clear()
+
+
+os.register_at_fork(after_in_child=_close_inherited_locks)
+
+
 
 class MappedFile(Protocol):
     """The pages of a file as memory: storing takes no system call, and outlives the process at once."""
@@ -132,6 +145,7 @@ class RealFiles:
         return open_descriptor(path, _OPEN_FLAGS)
 
     def close(self, descriptor: int) -> None:
+        _locked.discard(descriptor)
         os.close(descriptor)
 
     def pwrite(self, descriptor: int, content: Buffer, offset: int) -> None:
@@ -188,6 +202,7 @@ class RealFiles:
 
     def lock(self, descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _locked.add(descriptor)
         # The number helps whoever meets the lock; the lock itself is what counts, so this need not be durable.
         self.pwrite(descriptor, str(os.getpid()).encode().ljust(_PID_BYTES), 0)
 

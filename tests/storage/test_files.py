@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 from raftactors.core.types import Entry, HardState
 from raftactors.errors import DataLockedError, ExitCode, InvariantViolation
 from raftactors.storage import FileSystem, OpenedStorage, RealFiles, WalBatch, open_data_dir
+from raftactors.storage.identity import lock_folder
 
 
 def open_in(path: Path, files: FileSystem | None = None) -> OpenedStorage:
@@ -109,3 +113,43 @@ def test_a_failed_sync_leaves_by_the_exit_and_calls_it_once(
     assert line.count("\n") == 1
     assert "Input/output error" in line
     opened.close()
+
+
+FORKED = """
+import os, signal, sys
+from pathlib import Path
+from raftactors.storage import RealFiles
+from raftactors.storage.identity import lock_folder
+lock_folder(RealFiles(), Path(sys.argv[1]))
+reader, writer = os.pipe()
+copy = os.fork()
+if copy == 0:
+    os.write(writer, b".")
+    signal.pause()
+os.read(reader, 1)
+print(copy, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_forked_copy_that_outlives_the_holder_does_not_keep_the_lock(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", FORKED, str(tmp_path / "data")], stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        copy = int(holder.stdout.readline())
+        try:
+            holder.wait(30)
+            files = RealFiles()
+            files.close(lock_folder(files, tmp_path / "data"))
+        finally:
+            os.kill(copy, signal.SIGKILL)
+
+
+def test_no_file_gets_the_number_of_a_standard_stream(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from raftactors.storage import RealFiles; os.closerange(0, 3); "
+        "sys.exit(RealFiles().open(Path(sys.argv[1]), create=True))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", program, str(tmp_path / "file")], timeout=60, check=False)
+    assert done.returncode == 3
