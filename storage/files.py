@@ -40,7 +40,6 @@ def _close_inherited_locks() -> None:
 os.register_at_fork(after_in_child=_close_inherited_locks)
 
 
-
 class MappedFile(Protocol):
     """The pages of a file as memory: storing takes no system call, and outlives the process at once."""
 
