@@ -15,6 +15,7 @@ import argparse
 import base64
 import hashlib
 import itertools
+import logging
 import sys
 import time
 from array import array
@@ -349,6 +350,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--share", type=parse_share, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    logging.getLogger("raftactors.storage").setLevel(logging.ERROR)  # Which would tell of every torn witness.
     if arguments.share is not None:
         states = -(-arguments.states // arguments.share[1])
         findings = explore(states, seed=arguments.seed, share=arguments.share, progress=lambda count: tell(done=count))
