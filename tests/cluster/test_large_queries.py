@@ -16,11 +16,14 @@ from raftactors.cluster import LocalCluster
 from raftactors.codec import frames, replies
 from raftactors.codec.frames import FRAME_COMMANDS_MAX, FrameKind, Level
 from raftactors.codec.replies import ResultStatus
+from raftactors.config import Limits
 from raftactors.transport.client_endpoint import ClientSocket
+from raftactors.transport.envelope import CLIENT_MAGIC, Envelope, encode_envelope
 
 MIB = 2**20
 STEP_TIMEOUT_S = 20.0
 GROWTH_BYTES_MAX = 48 * MIB
+STALL_MS = 500
 SOURCE = '''
 import time
 
@@ -52,7 +55,8 @@ class Library(Application):
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     folder = tmp_path_factory.mktemp("library")
     (folder / "library.py").write_text(SOURCE)
-    with LocalCluster(1, application=f"{folder / 'library.py'}:Library", data_dir=folder / "cluster") as running:
+    application, limits = f"{folder / 'library.py'}:Library", Limits(client_stall_ms=STALL_MS)
+    with LocalCluster(1, application=application, data_dir=folder / "cluster", limits=limits) as running:
         running.wait_leader()
         yield running
 
@@ -150,6 +154,43 @@ def test_frames_full_of_large_results_cost_little_memory(cluster: LocalCluster, 
         client.call("write")
         await_answers(socket, 4)
     assert watch.growth_bytes < GROWTH_BYTES_MAX
+
+
+def connected_ports(cluster: LocalCluster) -> set[int]:
+    """The ports of the clients that are connected."""
+    (address,) = cluster.addresses.values()
+    connections = psutil.Process(pid_of(cluster)).net_connections("tcp")
+    return {
+        connection.raddr.port
+        for connection in connections
+        if connection.raddr and connection.laddr.port == int(address.rpartition(":")[2])
+    }
+
+
+def test_a_client_that_never_reads_costs_little_memory_and_its_connection(
+    cluster: LocalCluster, client: Client
+) -> None:
+    """What its kernel takes in is not the node's, so it asks for more than that: 80 MiB."""
+    (address,) = cluster.addresses.values()
+    calls = [frames.encode_call("page", [1, 100_000])] * 2
+    others = connected_ports(cluster)
+    with zmq.Context() as context, MemoryWatch(pid_of(cluster)) as watch, context.socket(zmq.DEALER) as deaf:
+        deaf.setsockopt(zmq.LINGER, 0)
+        deaf.setsockopt(zmq.RCVHWM, 1)
+        deaf.setsockopt(zmq.SNDTIMEO, round(STEP_TIMEOUT_S * 1000))
+        deaf.connect(f"tcp://{address}")
+        envelope = Envelope(FrameKind.QUERIES, cluster.cluster_id, 0, 0, 0)
+        body = frames.encode_queries(1, level=Level.LINEARIZABLE, queries=calls)
+        deaf.send(encode_envelope(CLIENT_MAGIC, envelope, body))
+        assert deaf.poll(round(STEP_TIMEOUT_S * 1000))  # The first answer is there.
+        (port,) = connected_ports(cluster) - others
+        for _ in range(400):
+            deaf.send(encode_envelope(CLIENT_MAGIC, envelope, body))
+        deadline = time.monotonic() + STEP_TIMEOUT_S
+        while port in connected_ports(cluster):
+            assert time.monotonic() < deadline
+            assert client.query("page", 5, 10) == [5, bytes(10)]
+    assert watch.growth_bytes < 8 * MIB
 
 
 def test_slow_queries_of_one_client_do_not_keep_another_waiting(cluster: LocalCluster, client: Client) -> None:
