@@ -40,7 +40,7 @@ from raftactors.errors import RaftActorsError  # noqa: E402
 from tests.cluster.leader_kills import replicas_equal  # noqa: E402
 from tests.cluster.ledger import Ledger  # noqa: E402
 from tests.durability.honest_clients import CLIENT_TIMEOUT_MS, Crowds, Verdict, judge  # noqa: E402
-from tests.durability.hostile_process import HostileProcess, Plan  # noqa: E402
+from tests.durability.hostile_process import PORTS, HostileProcess, Plan  # noqa: E402
 from tests.durability.node_watch import Measured, Watch, listening  # noqa: E402
 
 NODES = 3
@@ -70,9 +70,10 @@ class Size:
 
     @classmethod
     def of_minutes(cls, minutes: float) -> Size:
-        """The part of the campaign that fits; as many clients as ever, and one at least of everything else."""
+        """The part of the campaign that fits; as many clients as ever, one at least of everything, a bomb a port."""
         whole = cls()
-        part = {name: max(1, round(getattr(whole, name) * minutes / whole.minutes)) for name in COUNTED}
+        least = dict.fromkeys(COUNTED, 1) | {"bombs": len(PORTS)}
+        part = {name: max(least[name], round(getattr(whole, name) * minutes / whole.minutes)) for name in COUNTED}
         return dataclasses.replace(whole, minutes=minutes, **part)
 
 
@@ -166,7 +167,7 @@ def run(size: Size, *, seed: int = 1, show: bool = False) -> Outcome:
         watch = Watch(cluster)
         outcome.measured = watch.measured
         watch.begin()
-        with listening(watch.measured):
+        with listening(watch):
             try:
                 _campaign(cluster, outcome, seed, show)
             finally:

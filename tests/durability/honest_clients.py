@@ -27,6 +27,9 @@ CLIENT_TIMEOUT_MS = 90_000
 
 BURST_MAX = 8
 THINKING_S = (0.2, 1.5)
+HURRY_S = (0.0, 0.05)
+HURRIED_EVERY = 20
+"""One client of so many hardly thinks, so that there is always something under way in every queue."""
 FINISH_TIMEOUT_S = 120.0
 _TELL_S = 0.2
 READ_PART = 1_000
@@ -138,7 +141,8 @@ class Crowd:
         if end.number is not None:
             self._read(end.client)
         else:
-            heapq.heappush(self._due, (time.monotonic() + self._rng.uniform(*THINKING_S), end.client))
+            thinking = THINKING_S if end.client % HURRIED_EVERY else HURRY_S
+            heapq.heappush(self._due, (time.monotonic() + self._rng.uniform(*thinking), end.client))
 
 
 def work(pipe: Connection, addresses: Sequence[str], cluster_id: int, writers: Sequence[str], seed: int) -> None:

@@ -33,6 +33,8 @@ from tests.durability.hostile_connections import (
     raw_garbage,
 )
 
+PORTS = ("client", "peer", "snapshot")
+"""The kinds of ports that a node has."""
 BURST_FRAMES = 60
 RAW_BURST_FRAMES = 20
 BLANK_BYTES = 16 * 1024
@@ -175,7 +177,7 @@ class Strangers:
         return attack(rng.choice(self._all), rng, BURST_FRAMES)
 
     def _bomb(self, rng: Random) -> int:
-        kind = sorted(self._ports)[self.done["bombs"] % len(self._ports)]
+        kind = PORTS[self.done["bombs"] % len(PORTS)]
         return int(multipart_bomb(rng.choice(self._ports[kind]), self._plan.bomb_bytes) > 0)
 
     def _read_slowly(self, rng: Random) -> int:
@@ -216,11 +218,7 @@ class HostileProcess:
 
     def __init__(self, cluster: LocalCluster, plan: Plan, seed: int) -> None:
         config = NodeConfig.from_json(cluster.nodes[min(cluster.nodes)].config_path.read_text())
-        ports = {
-            "client": [member.client_address for member in config.members],
-            "peer": [member.peer_address for member in config.members],
-            "snapshot": [member.snapshot_address for member in config.members],
-        }
+        ports = {kind: [getattr(member, f"{kind}_address") for member in config.members] for kind in PORTS}
         self.idle_max = 0
         """The most idle connections that stood at once."""
         self._done = dict.fromkeys(plan.targets(), 0)

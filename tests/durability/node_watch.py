@@ -21,6 +21,7 @@ SPARE_THREADS = 2
 CALM_TIMEOUT_S = 20.0
 """How long a node may take to let go of what strangers have left."""
 SAMPLE_S = 0.1
+LOG_TAIL_BYTES = 16 * 1024
 
 
 class Span(NamedTuple):
@@ -91,6 +92,15 @@ class Watch(threading.Thread):
                 time.sleep(SAMPLE_S)
                 self._note(node_id)
 
+    def last_words(self, node_id: int) -> str:
+        """What a library said before it ended the node; empty if nothing in the log tells."""
+        path = self._cluster.nodes[node_id].log_path
+        with path.open("rb") as log:
+            log.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
+            lines = log.read(LOG_TAIL_BYTES).decode(errors="replace").splitlines()
+        said = [line for line in lines if "ssertion" in line or "Fatal Python error" in line]
+        return said[-1] if said else ""
+
     def _note(self, node_id: int) -> None:
         measured = self.measured[node_id]
         descriptors, threads = self._sample(node_id)
@@ -110,9 +120,9 @@ class Watch(threading.Thread):
 
 
 @contextmanager
-def listening(measured: dict[int, Measured]) -> Iterator[None]:
+def listening(watch: Watch) -> Iterator[None]:
     """Write down what the supervisor says about nodes that died although nobody asked for it."""
-    handler = _Deaths(measured)
+    handler = _Deaths(watch)
     logger = logging.getLogger("raftactors.cluster")
     logger.addHandler(handler)
     try:
@@ -124,11 +134,12 @@ def listening(measured: dict[int, Measured]) -> Iterator[None]:
 class _Deaths(logging.Handler):
     """Understands the supervisor's `node %d died: %s`."""
 
-    def __init__(self, measured: dict[int, Measured]) -> None:
+    def __init__(self, watch: Watch) -> None:
         super().__init__(logging.WARNING)
-        self._measured = measured
+        self._watch = watch
 
     def emit(self, record: logging.LogRecord) -> None:
         match record.args:
             case (int(node_id), str(reason)) if "died" in record.msg:
-                self._measured[node_id].deaths.append(reason)
+                said = self._watch.last_words(node_id)
+                self._watch.measured[node_id].deaths.append(f"{reason.partition(': ')[0]}: {said}" if said else reason)

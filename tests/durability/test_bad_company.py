@@ -39,7 +39,7 @@ def test_a_death_that_nobody_asked_for_is_counted_and_a_kill_is_not() -> None:
     with LocalCluster(1, Ledger) as cluster:
         watch = Watch(cluster)
         watch.begin()
-        with listening(watch.measured):
+        with listening(watch):
             cluster.kill(1)
             cluster.restart(1)
             os.kill(cluster.nodes[1].pid, signal.SIGABRT)
