@@ -151,8 +151,10 @@ class Wal:
     def begin_witness(self) -> None:
         """Tell the witness, durably, where the log stands that was recovered; all of that is durable."""
         if self._witness is not None:
+            self._usable = False  # As in `append`: after a failed sync nothing more is written.
             with self._interval_sync.lock:
                 self._witness.begin(self._hard_state, self._end)
+            self._usable = True
 
     @property
     def lacks_space(self) -> bool:

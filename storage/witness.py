@@ -145,8 +145,9 @@ def open_witness(files: FileSystem, path: Path, identity: Identity, found: Shown
 
     A node does without one, with a warning, where the disk is full or the file system cannot share pages.
     """
+    content = _read(files, path) if files.exists(path) else b""
     try:
-        _allocate(files, path)
+        _allocate(files, path, content)
         descriptor = files.open(path)
         try:
             pages = files.map(descriptor, _FILE_BYTES)
@@ -168,12 +169,12 @@ def _read(files: FileSystem, path: Path) -> bytes:
         files.close(descriptor)
 
 
-def _allocate(files: FileSystem, path: Path) -> None:
+def _allocate(files: FileSystem, path: Path, content: bytes) -> None:
     """Make sure that the file is there with all its blocks: a store for which the disk has no room kills the process.
 
-    What is there is written once more in its place. A file of another length says nothing and is replaced.
+    The `content` that is there is written once more in its place; one of another length says nothing and is replaced.
     """
-    if files.exists(path) and len(content := _read(files, path)) == _FILE_BYTES:
+    if len(content) == _FILE_BYTES:
         descriptor = files.open(path)
         try:
             files.pwrite(descriptor, content, 0)

@@ -39,6 +39,8 @@ def test_a_full_disk_stops_the_log_at_every_write(workload: str) -> None:
         disk, outcome = run_with_fault(workload, WRITES, nth, errno.ENOSPC)
         if outcome.failed[1].startswith("next.spare") and outcome.ended is None:
             continue  # Made ahead of its time: there was room again when the segment was needed.
+        if outcome.failed[1] in {"witness", "1", "1.tmp"} and outcome.ended is None:
+            continue  # The node does without a witness, see test_witness.py.
         assert is_full_disk(outcome.ended), f"write {nth}: {outcome.ended!r}"
         if not isinstance(outcome.ended, DiskFullError):  # After that one the log may still be closed in order.
             assert not [call for call in outcome.calls if call[0] in WRITES]
