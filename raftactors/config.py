@@ -68,9 +68,10 @@ class Limits:
 
     A node has at most `pending_frames_max` client frames of `pending_bytes_max` bytes without an answer, one connection
     at most `client_pending_frames_max` and `client_pending_bytes_max`; more is refused with BUSY. Of replies that the
-    clients have not read, `unread_bytes_max` are held, for one connection `client_unread_bytes_max`; one that has much
-    to read and reads nothing for `client_stall_ms` is cut. Queries give way to commands and to other connections
-    every `query_slice_ms`.
+    clients have not read, `unread_bytes_max` are held, and `client_unread_bytes_max` for one connection, but never
+    less than three frames of `client_frame_bytes_max`: one to read and two on their way. A connection that has much to
+    read and reads nothing for `client_stall_ms` is cut. Queries give way to commands and to other connections every
+    `query_slice_ms`.
 
     Every `scrub_interval_ms` what lies on the disk is read again and verified, `scrub_bytes_per_second` at most.
     """
@@ -123,11 +124,6 @@ class Limits:
             raise ConfigError(
                 f"command_bytes_max ({self.command_bytes_max}) must leave 4096 bytes of client_frame_bytes_max "
                 f"({self.client_frame_bytes_max}) for the frame around it"
-            )
-        if self.client_unread_bytes_max < 3 * self.client_frame_bytes_max:
-            raise ConfigError(
-                f"client_unread_bytes_max ({self.client_unread_bytes_max}) must hold at least three frames of "
-                f"client_frame_bytes_max ({self.client_frame_bytes_max}): one to read and two that are on their way"
             )
         if self.unread_bytes_max < self.client_unread_bytes_max:
             raise ConfigError(

@@ -77,8 +77,10 @@ class ClientAccounts:
         self._limits = limits
         self._endpoint = endpoint
         self._stall_ticks = max(STALL_TICKS_MIN, limits.client_stall_ms // tick_ms)
-        # Two replies may be under way between the decision to hold and its effect.
-        self._hold_bytes = limits.client_unread_bytes_max - 2 * limits.client_frame_bytes_max
+        # Two replies may be under way between the decision to hold and its effect, and one is to be read.
+        self._client_bytes_max = max(limits.client_unread_bytes_max, 3 * limits.client_frame_bytes_max)
+        self._hold_bytes = self._client_bytes_max - 2 * limits.client_frame_bytes_max
+        self._bytes_max = max(limits.unread_bytes_max, self._client_bytes_max)
         self._accounts: OrderedDict[bytes, Account] = OrderedDict()
         self._held: dict[bytes, Account] = {}
         self._pending_bytes = 0
@@ -143,7 +145,7 @@ class ClientAccounts:
     def send(self, routing_id: bytes, kind: int, body: bytes) -> None:
         """Hand a frame over; what the connection or the node has no room for is dropped, its client asks again."""
         account, size = self.of(routing_id), len(body)
-        is_light = account.unread_bytes + size < LOOK_BYTES and 2 * self._unread_bytes < self._limits.unread_bytes_max
+        is_light = account.unread_bytes + size < LOOK_BYTES and 2 * self._unread_bytes < self._bytes_max
         if not is_light and not self._has_room(account, size):
             self._hold(account)
         elif self._endpoint.send(routing_id, kind, body):
@@ -204,21 +206,21 @@ class ClientAccounts:
     def _has_room(self, account: Account, more_bytes: int) -> bool:
         self._look(account)
         return (
-            account.unread_bytes + more_bytes <= self._limits.client_unread_bytes_max
-            and self._unread_bytes + more_bytes <= self._limits.unread_bytes_max
+            account.unread_bytes + more_bytes <= self._client_bytes_max
+            and self._unread_bytes + more_bytes <= self._bytes_max
         )
 
     def _is_scarce(self) -> bool:
         """Whether three quarters of what all connections share are used up."""
         limits = self._limits
         return (
-            4 * self._unread_bytes > 3 * limits.unread_bytes_max
+            4 * self._unread_bytes > 3 * self._bytes_max
             or 4 * len(self.pending) > 3 * limits.pending_frames_max
             or 4 * self._pending_bytes > 3 * limits.pending_bytes_max
         )
 
     def _threshold_bytes(self) -> int:
-        scarce_bytes = 3 * self._limits.unread_bytes_max // 4
+        scarce_bytes = 3 * self._bytes_max // 4
         if self._unread_bytes <= scarce_bytes:
             return self._hold_bytes
         return min(self._hold_bytes, scarce_bytes // max(1, len(self._accounts)))

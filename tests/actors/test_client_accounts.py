@@ -274,8 +274,11 @@ def test_idle_connections_are_dropped_and_a_tick_looks_at_some_only() -> None:
     assert len(rig.clients._accounts) == 0
 
 
-def test_limits_that_cannot_hold_are_refused() -> None:
-    with pytest.raises(ConfigError, match="client_unread_bytes_max"):
-        Limits(client_unread_bytes_max=700 * KIB)
+def test_three_frames_are_granted_however_small_the_limit_is() -> None:
+    rig = Rig(client_unread_bytes_max=1, client_frame_bytes_max=400 * KIB)
+    assert rig.fill(ANN) == 6 * len(FRAME)
+
+
+def test_the_limit_for_all_is_no_less_than_that_for_one() -> None:
     with pytest.raises(ConfigError, match="unread_bytes_max"):
         Limits(unread_bytes_max=1_000 * KIB)
