@@ -78,7 +78,15 @@ def run(program: Path, *options: str, variables: dict[str, str]) -> subprocess.C
     )
 
 
-@pytest.mark.parametrize("options", [[], ["-O"], ["-I"], ["-E", "-W", "error"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param([], marks=pytest.mark.long, id="no option"),
+        pytest.param(["-O"], id="-O"),
+        pytest.param(["-I"], marks=pytest.mark.long, id="-I"),
+        pytest.param(["-E", "-W", "error"], marks=pytest.mark.long, id="-E -W error"),
+    ],
+)
 def test_a_program_in_an_odd_environment_starts_nodes_all_the_same(program: Path, options: list[str]) -> None:
     # The program itself runs from a file, so that a node can import it.
     done = run(program, *options, variables=ODD)

@@ -59,8 +59,8 @@ def test_every_way_to_make_a_file_or_folder_gives_the_same_modes(tmp_path: Path)
     make_folders(tmp_path / "a")
     ensure_directory(RealFiles(), tmp_path / "c" / "d")
     RealFiles().close(RealFiles().open(tmp_path / "c" / "file", create=True))
-    for make in (open_log, create_file):
-        make(tmp_path / "a" / f"file{len(modes(tmp_path))}").close()
+    for number, make in enumerate((open_log, create_file)):
+        make(tmp_path / "a" / f"file{number}").close()
     replace_text(tmp_path / "a" / "text.json", "{}")
     replace_text(tmp_path / "a" / "text.json", "{1}", sync=True)
     assert (tmp_path / "a" / "text.json").read_text() == "{1}"
@@ -85,6 +85,7 @@ def test_what_has_the_name_of_a_folder_is_refused(tmp_path: Path) -> None:
         make_folders(tmp_path / "file" / "in it")
 
 
+@pytest.mark.long
 def test_nothing_in_a_used_folder_is_for_others(tmp_path: Path) -> None:
     folder = tmp_path / "made" / "cluster"
     bank = Path(__file__).parents[2] / "examples" / "sqlite_bank.py"

@@ -53,12 +53,13 @@ def test_only_relative_paths_need_the_working_folder(tmp_path: Path) -> None:
         ClusterFolder(Path("data"), nodes=1, application=refer_to("bank:Bank"))
 
 
-@pytest.mark.parametrize("data_dir", ["data", "-"])
+@pytest.mark.parametrize("data_dir", [pytest.param("data", marks=pytest.mark.long), "-"])
 def test_a_cluster_starts_and_serves_in_a_deleted_working_folder(tmp_path: Path, data_dir: str) -> None:
     done = run(tmp_path, PROGRAM, data_dir if data_dir == "-" else str(tmp_path / data_dir))
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
 
 
+@pytest.mark.long
 def test_commands_run_with_absolute_paths_and_say_in_one_line_where_they_cannot(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     lines = [f"up --detach --nodes 1 --data-dir {folder}", f"put k v --data-dir {folder}", f"down --data-dir {folder}"]
