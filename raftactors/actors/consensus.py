@@ -38,14 +38,20 @@ from raftactors.actors.messages import (
 from raftactors.actors.proposals import PendingReads, combine
 from raftactors.codec import replies
 from raftactors.codec.batch import stamp_batch
-from raftactors.config import NodeConfig
+from raftactors.config import Durability, NodeConfig
 from raftactors.core.confchange_wire import decode_conf_change
 from raftactors.core.messages import Message, MessageType
 from raftactors.core.raw_node import RawNode
 from raftactors.core.ready import Ready
 from raftactors.core.storage import MemoryStorage
 from raftactors.core.types import APPEND_THREAD, APPLY_THREAD, Entry, EntryType, Role, SoftState
-from raftactors.errors import ConfChangeError, ProposalDropped, StepLocalMessageError, StepPeerNotFoundError
+from raftactors.errors import (
+    ConfChangeError,
+    DataLostError,
+    ProposalDropped,
+    StepLocalMessageError,
+    StepPeerNotFoundError,
+)
 
 log = logging.getLogger("raftactors.node")
 
@@ -151,12 +157,31 @@ class Consensus(BatchActor):
         for message in inbound.messages:
             if self._disk.refuses(message):
                 continue
+            self._look_for_lost_data(message)
             forwarded = message.type == MessageType.PROP and self._soft.role is Role.LEADER
             try:
                 self._raft.step(self._restamped(message) if forwarded else message)
             except (ProposalDropped, StepPeerNotFoundError, StepLocalMessageError):
                 # A forwarded proposal that cannot be taken is sent again by its client; the others are stale or forged.
                 continue
+
+    def _look_for_lost_data(self, message: Message) -> None:
+        """Stop when a leader names an entry that this node has acknowledged to it and does not hold.
+
+        A heartbeat's commit index never exceeds what its addressee has acknowledged to that very leader (thesis 3.5).
+        """
+        raft = self._raft.raft
+        if (
+            message.type is MessageType.HEARTBEAT
+            and message.commit > raft.log.last_index()
+            and message.term >= raft.term
+            and Durability.parse(self._config.durability).is_safe
+        ):
+            raise DataLostError(
+                f"node {message.sender} leads, this node has acknowledged entry {message.commit} to it, but its log "
+                f"ends at {raft.log.last_index()}: the data is lost or an old copy; put the right folder back, or make "
+                "it anew with `raftactors rebuild`"
+            )
 
     def _on_appends_done(self, done: AppendsDone) -> None:
         self._disk.finished(len(done.messages))

@@ -6,6 +6,8 @@ import logging
 import random
 from pathlib import Path
 
+import pytest
+
 from raftactors.actors.consensus import Consensus, Neighbours
 from raftactors.actors.mailbox import Batch, Mailbox
 from raftactors.actors.messages import (
@@ -35,6 +37,7 @@ from raftactors.core.messages import Message, MessageType
 from raftactors.core.raw_node import RawNode
 from raftactors.core.storage import MemoryStorage
 from raftactors.core.types import Entry, Role
+from raftactors.errors import ExitCode
 
 NOW_MS = 1_700_000_000_000
 
@@ -198,6 +201,28 @@ def test_messages_that_no_honest_peer_sends_are_left_out_and_the_rest_is_handled
     heartbeat = Message(MessageType.HEARTBEAT, to=1, sender=2, term=9)
     rig.tell(PeerMessages([hup, heartbeat]))
     assert rig.actor._raft.raft.leader_id == 2
+
+
+def test_a_node_whose_leader_remembers_more_than_it_holds_stops(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    codes: list[int] = []
+
+    def end(code: int) -> None:
+        codes.append(code)
+        raise SystemExit
+
+    monkeypatch.setattr("os._exit", end)
+    rig = Rig(size=3)
+    rig.work()
+    last = rig.actor._raft.raft.log.last_index()
+    of_the_past = Message(MessageType.HEARTBEAT, to=1, sender=3, term=8, commit=last + 1)
+    rig.tell(PeerMessages([Message(MessageType.HEARTBEAT, to=1, sender=2, term=9, commit=last), of_the_past]))
+    assert rig.actor._raft.raft.leader_id == 2
+    with pytest.raises(SystemExit):
+        rig.tell(PeerMessages([Message(MessageType.HEARTBEAT, to=1, sender=2, term=9, commit=last + 1)]))
+    assert codes == [ExitCode.DATA_LOST]
+    assert f"has acknowledged entry {last + 1} to it, but its log ends at {last}" in capfd.readouterr().err
 
 
 def test_admin_requests_are_answered() -> None:
