@@ -27,6 +27,8 @@ from raftactors.transport.envelope import (
 
 SIGNATURE = b"\xff" + bytes(8) + b"\x7f"
 GREETING_BYTES = 64
+OLD_GREETING = SIGNATURE + b"\x01\x05\x00\x00"
+"""ZMTP 2.0: a DEALER without identity."""
 STEP_TIMEOUT_S = 2.0
 FAR_SESSION = 2**62
 """Sessions from here on belong to nobody: a stranger who hits the session of a client by chance proves nothing."""
@@ -258,7 +260,7 @@ def old_greetings(address: str, rng: Random, count: int) -> int:
     hellos = (
         b"\x01\x00",  # ZMTP 1.0, no identity
         b"\x06\x00alice",
-        SIGNATURE + b"\x01\x05" + frame(b""),  # ZMTP 2.0, a DEALER
+        OLD_GREETING,
         SIGNATURE + b"\x01\x05" + frame(b"\0bob"),
         SIGNATURE + b"\x00\x05\x00\x00",
         SIGNATURE + b"\x01\x63" + frame(b"x"),
@@ -328,11 +330,17 @@ ZMTP_ATTACKS: tuple[Attack, ...] = (
 # --- floods -----------------------------------------------------------------------------------------------------------
 
 
-def multipart_bomb(address: str, sent_bytes_max: int, *, part_bytes: int = 200 * 1024) -> int:
-    """Parts of one message that never ends; returns how many bytes the node took before it hung up."""
+def multipart_bomb(address: str, sent_bytes_max: int, *, part_bytes: int = 200 * 1024, old: bool = False) -> int:
+    """Parts of one message that never ends; returns how many bytes the node took before it hung up.
+
+    With `old` in ZMTP 2.0, which has no handshake beyond the greeting, and of whose peers libzmq tells less.
+    """
     part = frame(bytes(part_bytes), more=True)
     with _hung_up_on() as sent, Wire(address) as wire:
-        wire.greet()
+        if old:
+            wire.send(OLD_GREETING)
+        else:
+            wire.greet()
         while sent.frames * part_bytes < sent_bytes_max:
             wire.send(part)
             sent.frames += 1

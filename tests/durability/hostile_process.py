@@ -178,7 +178,8 @@ class Strangers:
 
     def _bomb(self, rng: Random) -> int:
         kind = PORTS[self.done["bombs"] % len(PORTS)]
-        return int(multipart_bomb(rng.choice(self._ports[kind]), self._plan.bomb_bytes) > 0)
+        old = self.done["bombs"] // len(PORTS) % 2 == 1
+        return int(multipart_bomb(rng.choice(self._ports[kind]), self._plan.bomb_bytes, old=old) > 0)
 
     def _read_slowly(self, rng: Random) -> int:
         with suppress(OSError):
