@@ -35,9 +35,9 @@ if str(ROOT) not in sys.path:  # Started as a script, the folder of the tests is
     sys.path.insert(0, str(ROOT))
 
 from raftactors import LocalCluster  # noqa: E402
+from raftactors.client import Client  # noqa: E402
 from raftactors.config import Limits  # noqa: E402
 from raftactors.errors import RaftActorsError, RequestError  # noqa: E402
-from tests.cluster.leader_kills import replicas_equal  # noqa: E402
 from tests.cluster.ledger import Ledger  # noqa: E402
 from tests.durability.honest_clients import CLIENT_TIMEOUT_MS, Crowds, Verdict, judge  # noqa: E402
 from tests.durability.hostile_process import PORTS, HostileProcess, Plan  # noqa: E402
@@ -143,7 +143,6 @@ class Outcome:
     done: dict[str, int] = field(default_factory=dict)
     idle_at_once: int = 0
     verdict: Verdict = field(default_factory=Verdict)
-    replicas_equal: bool = False
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -157,8 +156,6 @@ class Outcome:
         found += self.problems
         if not self.verdict.clean:
             found.append(f"the ledger: {dataclasses.asdict(self.verdict)}")
-        if not self.replicas_equal:
-            found.append("the replicas differ")
         for name, done in self.done.items():
             wanted = getattr(self.size, name)
             if done < wanted:
@@ -186,10 +183,7 @@ def run(size: Size, *, seed: int = 1, show: bool = False) -> Outcome:
             if node["restarts"] > len(watch.measured[node["node_id"]].deaths):
                 outcome.problems.append(f"node {node['node_id']} was started again {node['restarts']} times")
         with cluster.client(timeout_ms=CLIENT_TIMEOUT_MS) as client:
-            try:
-                outcome.replicas_equal = replicas_equal(client, NODES)
-            except RequestError as error:
-                outcome.problems.append(f"the replicas cannot be compared: {error}")
+            outcome.problems += compare_replicas(client)
     outcome.seconds = time.monotonic() - started_s
     return outcome
 
@@ -230,6 +224,22 @@ def _campaign(cluster: LocalCluster, watch: Watch, outcome: Outcome, seed: int, 
         records = crowds.finish()
         with cluster.client(timeout_ms=CLIENT_TIMEOUT_MS) as client:
             outcome.verdict = judge(records, client)
+
+
+def compare_replicas(client: Client) -> list[str]:
+    """What is wrong with the replicas: they differ at an index, or come to no common one within the time for a step."""
+    deadline_s = time.monotonic() + STEP_TIMEOUT_S
+    seen: dict[int, object] = {}
+    while time.monotonic() < deadline_s:
+        try:
+            client.call("append", "the end", 0)  # An entry that every replica has to reach.
+            documents = {node_id: client.admin("state_digest", node=node_id) for node_id in range(1, NODES + 1)}
+        except RequestError as error:
+            return [f"the replicas cannot be compared: {error}"]
+        seen = {node_id: (document["applied"], document["state_digest"]) for node_id, document in documents.items()}
+        if len({document["applied"] for document in documents.values()}) == 1:
+            return [] if len(set(seen.values())) == 1 else [f"the replicas differ: {seen}"]
+    return [f"the replicas come to no common index within {STEP_TIMEOUT_S:.0f} s: {seen}"]
 
 
 def _plan(size: Size, duration_s: float, deadline_s: float) -> Plan:
