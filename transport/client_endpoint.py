@@ -23,6 +23,9 @@ from raftactors.transport.listener import Listener
 from raftactors.transport.options import client_endpoint_options, client_socket_options, connect, open_socket
 from raftactors.transport.sending import send_now
 
+WINDOW_BYTES = 64 * 1024
+"""What a client may have under way to a node."""
+
 NODE_KINDS = frozenset({FrameKind.WELCOME, FrameKind.REPLIES})
 """What a node sends to clients."""
 
@@ -79,6 +82,7 @@ class ClientEndpoint:
                 if arrival is None:
                     break
                 arrived.append((arrival.connection.route, *self._gate.check(arrival.frame)))
+                arrival.connection.welcome(WINDOW_BYTES)
             except WireError as error:
                 self._gate.drops[error.reason] += 1
         return arrived

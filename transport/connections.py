@@ -18,7 +18,7 @@ import zmq
 
 from raftactors.transport.allowance import Allowance, Holding, excess
 from raftactors.transport.monitoring import EventStream
-from raftactors.transport.tcp import cookie_of, progress_of, queued_bytes, shut_down
+from raftactors.transport.tcp import cookie_of, open_window, progress_of, queued_bytes, shut_down
 
 _SHORT_FRAME_BYTES = 255
 _NEW_BYTES = select.EPOLLIN | select.EPOLLET
@@ -35,23 +35,40 @@ def wire_bytes(frame_bytes: int) -> int:
 class Connection:
     """One connection as the owner of the listener knows it, from its first frame on.
 
-    `delivered_bytes` and `handed_bytes` count what was taken from it and handed to it, heads included. `trusted` says
-    that the guard need not watch it any more: its member was confirmed.
+    `welcome` it when it has delivered something good: until then its window is small. `delivered_bytes` and
+    `handed_bytes` count what was taken from it and handed to it, heads included. `trusted` says that the guard need not
+    watch it any more: its member was confirmed.
     """
 
-    __slots__ = ("_acked_before", "cookie", "delivered_bytes", "descriptor", "handed_bytes", "route", "trusted")
+    __slots__ = (
+        "_acked_before",
+        "cookie",
+        "delivered_bytes",
+        "descriptor",
+        "handed_bytes",
+        "is_welcome",
+        "route",
+        "trusted",
+    )
 
     def __init__(self, route: bytes, descriptor: int) -> None:
         self.route = route
         self.descriptor = descriptor
         self.delivered_bytes = 0
         self.handed_bytes = 0
+        self.is_welcome = False
         self.trusted = False
         self.cookie = 0
         self._acked_before = 0
         with contextlib.suppress(OSError):  # It has ended; what it left is taken all the same.
             self.cookie = cookie_of(descriptor)
             self._acked_before = progress_of(descriptor).acked_bytes
+
+    def welcome(self, window_bytes: int) -> None:
+        """Let the other side have up to so much under way; only the first call counts."""
+        if not self.is_welcome:
+            self.is_welcome = True
+            open_window(self.descriptor, self.cookie, window_bytes)
 
     def unread_bytes(self) -> int:
         """Bytes handed to it that the other side's kernel does not have yet; 0 for one that has ended."""

@@ -59,7 +59,7 @@ class Listener:
             # Only here, since the message object that tells the descriptor costs more than the bytes alone.
             part = socket.recv(copy=False)
             frame = part.bytes
-            connection = account.meet(route, int(part.get("__fd")))
+            connection = self._meet(route, part)
         else:
             frame = socket.recv()
         connection.delivered_bytes += wire_bytes(len(frame))
@@ -73,6 +73,16 @@ class Listener:
         if not self.socket.closed:
             self.account.close()
             self.socket.close()
+
+    def _meet(self, route: bytes, part: zmq.Frame) -> Connection:
+        try:
+            descriptor = int(part.get("__fd"))
+        except zmq.ZMQError as error:
+            # Nothing tells which connection it is. What it brings counts as not delivered, so the guard soon ends it.
+            while self.socket.getsockopt(zmq.RCVMORE):
+                self.socket.recv()
+            raise WireError("zmtp_version", "the connection speaks ZMTP 1.0 or 2.0") from error
+        return self.account.meet(route, descriptor)
 
     def _skip_parts(self, connection: Connection) -> None:
         connection.cut()

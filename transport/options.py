@@ -25,6 +25,13 @@ SILENCE_MS_MAX = 1_500
 CLIENT_SILENCE_MS_MAX = 5_000
 """The same for the connections of clients, which may stop for a moment without being taken for dead."""
 
+STRANGER_WINDOW_BYTES = 4 * 1024
+"""What a connection may have under way before it has delivered anything good; the kernel doubles it.
+
+A bomb then comes no faster than the two sides can take turns, which is slower the busier the machine is. So however
+late the guard is that ends it, little has come.
+"""
+
 # No RCVHWM: when libzmq stops reading a connection at its mark, a reset of that connection and a PING that waits in its
 # buffer make it abort the process (`!_io_error`, libzmq issues 3937 and 4364), and so do its own heartbeats. The input
 # never stands still without a mark; `connections` bounds what may wait. For the same reason no ZMTP heartbeats: the
@@ -54,6 +61,7 @@ def peer_listener_options(limits: Limits) -> dict[int, int]:
     return _EVERYWHERE | {
         zmq.ROUTER_HANDOVER: 0,
         zmq.MAXMSGSIZE: limits.peer_frame_bytes_max,
+        zmq.RCVBUF: STRANGER_WINDOW_BYTES,
         zmq.SNDHWM: 1,
     }
 
@@ -69,6 +77,7 @@ def client_endpoint_options(limits: Limits) -> dict[int, int]:
         zmq.ROUTER_HANDOVER: 0,
         zmq.ROUTER_MANDATORY: 1,
         zmq.MAXMSGSIZE: limits.client_frame_bytes_max,
+        zmq.RCVBUF: STRANGER_WINDOW_BYTES,
         zmq.SNDHWM: limits.client_queue_messages,
         zmq.TCP_MAXRT: CLIENT_SILENCE_MS_MAX,
     }

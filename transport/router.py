@@ -14,6 +14,9 @@ from raftactors.transport.listener import Arrival, Listener
 RECEIVE_BYTES_MAX = 8 * 1024 * 1024
 """How many bytes one call takes off the socket before it stops, so that a batch has a bound in memory and time."""
 
+WINDOW_BYTES = 4 * 1024 * 1024
+"""What a member may have under way on a connection, as far as the system allows (net.core.rmem_max)."""
+
 
 class Arrivals(NamedTuple):
     """What one call of `PeerListener.receive` brought.
@@ -108,4 +111,5 @@ class PeerListener:
             del self._connections[claimed]
         self._members[connection] = envelope.sender
         self._connections[envelope.sender] = connection
+        connection.welcome(WINDOW_BYTES)
         connection.trusted = True

@@ -6,6 +6,7 @@ keeps the connection's `cookie` beside it: the kernel gives each socket one that
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import socket
 import struct
@@ -64,6 +65,19 @@ def shut_down(descriptor: int, cookie: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def open_window(descriptor: int, cookie: int, window_bytes: int) -> None:
+    """Let the other side have up to so much under way from now on, if the descriptor still is the one with `cookie`."""
+    with contextlib.suppress(OSError):
+        if cookie_of(descriptor) != cookie:
+            return
+        borrowed = _borrow(descriptor)
+        try:
+            borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window_bytes)
+            borrowed.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, window_bytes)
+        finally:
+            borrowed.detach()
 
 
 def _borrow(descriptor: int) -> socket.socket:

@@ -62,6 +62,12 @@ def run_command(*words: str, cwd: Path, stdin: str = "") -> Done:
 
 
 @pytest.fixture(autouse=True)
+def no_width_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs the tests may say how wide its own lines are."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def interruptible() -> Iterator[None]:
     """Let the commands begin with the usual SIGINT, also if these tests run in the background of a script."""
     before = signal.getsignal(signal.SIGINT)

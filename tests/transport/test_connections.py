@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from raftactors.errors import WireError
 from raftactors.transport.allowance import Allowance, client_allowance
 from raftactors.transport.connections import Connection
 from raftactors.transport.listener import Listener
-from raftactors.transport.options import client_endpoint_options
+from raftactors.transport.options import STRANGER_WINDOW_BYTES, client_endpoint_options
 from raftactors.transport.tcp import cookie_of, shut_down
 from tests.transport.zmtp import MORE, Stranger, frame, ping
 
@@ -176,6 +177,49 @@ def test_when_all_deliver_the_newest_goes(listener: Listener, closing: ExitStack
     assert newest.ended()
     watch(listener, lambda: listener.account.count == 20)
     assert not any(stranger.ended(0.01) for stranger in old)
+
+
+def test_the_window_of_a_stranger_is_small_and_that_of_a_welcome_one_is_not(
+    listener: Listener, closing: ExitStack
+) -> None:
+    def buffer_bytes(connection: Connection) -> int:
+        borrowed = socket.socket(fileno=connection.descriptor)
+        try:
+            return borrowed.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        finally:
+            borrowed.detach()
+
+    stranger = closing.enter_context(Stranger(listener.address))
+    stranger.send(frame(b"hello"))
+    connection = meet(listener)
+    assert buffer_bytes(connection) <= 2 * STRANGER_WINDOW_BYTES
+    connection.welcome(64 * 1024)
+    assert buffer_bytes(connection) >= 64 * 1024
+    connection.welcome(1)
+    assert buffer_bytes(connection) >= 64 * 1024, "the first welcome counts"
+    stranger.send(frame(bytes(200_000)))
+    watch(listener, lambda: connection.delivered_bytes > 200_000)
+
+
+def test_a_peer_of_an_old_protocol_ends_nothing_but_its_own_connection(listener: Listener, closing: ExitStack) -> None:
+    honest = closing.enter_context(Stranger(listener.address))
+    # In ZMTP 1.0 the length counts the flags, which follow it; 2.0 has the frames of today.
+    for greeting, message, much in (
+        (b"\x01\x00", b"\x02\x01y\x02\x00z", b"\xfe\x00" + bytes(253)),
+        (b"\xff" + bytes(8) + b"\x7f\x01\x05\x00\x00", frame(b"y", MORE) + frame(b"z"), frame(bytes(253))),
+    ):
+        with Stranger(listener.address, greets=False) as old:
+            old.send(greeting + message)
+            with pytest.raises(WireError, match="zmtp_version"):
+                while listener.take() is None:
+                    assert listener.socket.poll(DEADLINE_MS)
+            while old.send(much):
+                take_all(listener)
+                listener.account.look()
+    assert listener.account.cuts.total() == 2
+    honest.send(frame(b"still here"))
+    assert listener.socket.poll(DEADLINE_MS)
+    assert take_all(listener) == [b"still here"]
 
 
 def test_unread_bytes_are_those_the_clients_kernel_does_not_have(listener: Listener, closing: ExitStack) -> None:

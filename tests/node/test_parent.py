@@ -109,7 +109,7 @@ def look():
     if not looks:
         os.write(1, b"looked\\n")
     looks.append(1)
-sys.exit(signals.wait(int(sys.argv[1]), look))
+sys.exit(signals.wait(int(sys.argv[1]), look, os.eventfd(sys.argv[2] == "trouble")))
 """
 
 
@@ -137,6 +137,7 @@ def test_a_stop_signal_or_the_end_of_the_parent_ends_it_and_no_other_signal(way:
                 os.close(writer)
 
 
-def test_a_stop_signal_before_the_wait_is_not_lost() -> None:
-    done = subprocess.run([sys.executable, "-P", "-c", WAITING, "-1", "early"], timeout=60, check=False)
-    assert done.returncode == 0
+@pytest.mark.parametrize(("way", "code"), [("early", 0), ("trouble", 1)])
+def test_a_stop_signal_or_a_trouble_before_the_wait_is_not_lost(way: str, code: int) -> None:
+    done = subprocess.run([sys.executable, "-P", "-c", WAITING, "-1", way], timeout=60, check=False)
+    assert done.returncode == code
