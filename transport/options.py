@@ -25,8 +25,8 @@ SILENCE_MS_MAX = 1_500
 CLIENT_SILENCE_MS_MAX = 5_000
 """The same for the connections of clients, which may stop for a moment without being taken for dead."""
 
-STRANGER_WINDOW_BYTES = 4 * 1024
-"""What a connection may have under way before it has delivered anything good; the kernel doubles it.
+STRANGER_WINDOW_BYTES = 1024
+"""What a connection may have under way before it has delivered anything good; the kernel takes its least, about 2 KiB.
 
 A bomb then comes no faster than the two sides can take turns, which is slower the busier the machine is. So however
 late the guard is that ends it, little has come.

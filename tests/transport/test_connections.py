@@ -192,7 +192,7 @@ def test_the_window_of_a_stranger_is_small_and_that_of_a_welcome_one_is_not(
     stranger = closing.enter_context(Stranger(listener.address))
     stranger.send(frame(b"hello"))
     connection = meet(listener)
-    assert buffer_bytes(connection) <= 2 * STRANGER_WINDOW_BYTES
+    assert buffer_bytes(connection) <= 4 * STRANGER_WINDOW_BYTES
     connection.welcome(64 * 1024)
     assert buffer_bytes(connection) >= 64 * 1024
     connection.welcome(1)
