@@ -13,6 +13,7 @@ from typing import NamedTuple
 from raftactors.cluster.application import ApplicationReference, refer_to
 from raftactors.cluster.manifest import FILE_NAME, Manifest
 from raftactors.cluster.node_folder import CONFIG_NAME
+from raftactors.cluster.private_files import replace_text
 from raftactors.errors import ApplicationMismatchError, ConfigError, ForeignDataError
 from raftactors.storage.inspection import ReadOnlyFiles
 from raftactors.storage.snapshot_file import SnapshotHeader
@@ -45,7 +46,7 @@ def describe_copy(snapshot_file: Path, manifest: Manifest) -> None:
         "term": header.snapshot.term,
         "index": header.snapshot.index,
     }
-    origin_path(snapshot_file).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    replace_text(origin_path(snapshot_file), json.dumps(document, indent=2, sort_keys=True) + "\n")
 
 
 def application_of(snapshot_file: Path, named: str | None, *, search_in: tuple[str, ...] = ()) -> ApplicationReference:
