@@ -26,6 +26,9 @@ _NEW_BYTES = select.EPOLLIN | select.EPOLLET
 QUIET_BYTES = 4 * 1024
 """A connection that holds no more than this is not looked at again before it brings more."""
 
+SUSPICIOUS_BYTES = 64 * 1024
+"""One that holds more than this is looked at again soon."""
+
 
 def wire_bytes(frame_bytes: int) -> int:
     """What a frame takes on a connection, ZeroMQ's head included."""
@@ -135,6 +138,7 @@ class ConnectionAccount:
         self._by_route: dict[bytes, Connection] = {}
         self._watched: dict[int, _Watched] = {}
         self._suspects: set[int] = set()
+        self._is_suspicious = False
 
     # --- the owner of the listener ---
 
@@ -166,7 +170,12 @@ class ConnectionAccount:
     @property
     def has_suspects(self) -> bool:
         """Whether a connection holds so much that it should be looked at again soon."""
-        return bool(self._suspects)
+        return self._is_suspicious
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether all connections hold so little that none need be looked at before one brings more."""
+        return not self._suspects
 
     @property
     def input_descriptor(self) -> int:
@@ -187,6 +196,7 @@ class ConnectionAccount:
         looked_at = [watched for watched in map(self._watched.get, active) if watched is not None]
         for watched in looked_at:
             self._measure(watched)
+        self._is_suspicious = any(watched.holding.backlog_bytes > SUSPICIOUS_BYTES for watched in looked_at)
         # Those that were not looked at hold little: they need not be weighed.
         for cut in excess([watched.holding for watched in looked_at], self.allowance):
             self._cut(looked_at[cut.position], cut.reason)

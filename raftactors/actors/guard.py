@@ -14,11 +14,11 @@ from raftactors.actors.messages import GuardReport
 from raftactors.transport import Wakeup
 from raftactors.transport.connections import ConnectionAccount
 
-PACE_S = 0.025
+PACE_S = 0.05
 """Between two looks at least: what may come on all connections in this time can exceed the allowance."""
 
-SUSPICIOUS_PACE_S = 0.01
-"""The same while a connection holds more than a little."""
+SUSPICIOUS_PACE_S = 0.02
+"""The same while a connection holds more than a burst of small frames."""
 
 LOOK_SHARE = 0.05
 """Looks take at most about this share of a processor, however many connections there are."""
@@ -89,7 +89,8 @@ class ConnectionGuard(BatchActor):
         suspicious = any(account.has_suspects for account in self._accounts.values())
         pace_s = max(SUSPICIOUS_PACE_S if suspicious else PACE_S, taken_s / LOOK_SHARE)
         self._waiter.not_before_s = self._clock() + pace_s
-        self.mailbox.idle_timeout_s = 0.0 if suspicious else None
+        is_quiet = all(account.is_quiet for account in self._accounts.values())
+        self.mailbox.idle_timeout_s = None if is_quiet else 0.0
         self._report()
 
     def _report(self) -> None:
