@@ -68,9 +68,10 @@ class PeerLink:
 
     def observe(self) -> None:
         """Take in what happened to the connection since the last call, and greet where that is due."""
-        for event in self._events.take():
-            # Another connection may lead to another process, which has a challenge of its own.
-            self._reset(up=event.kind == zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        if self._events.waits():
+            for event in self._events.take():
+                # Another connection may lead to another process, which has a challenge of its own.
+                self._reset(up=event.kind == zmq.EVENT_HANDSHAKE_SUCCEEDED)
         if self._hello_due:
             now_s = self._clock()
             if self._greeted_s is not None and now_s - self._greeted_s < HELLO_PAUSE_S:

@@ -32,6 +32,9 @@ log = logging.getLogger("raftactors.node")
 BEAT_S = 0.4
 """A link that has carried nothing for this long carries a beat."""
 
+TEND_EVERY_S = 0.1
+"""Between two looks at least: a tick may be far shorter."""
+
 STEP_S_MAX = 0.25
 """What one `tend` counts at most: while this process itself stood still, nobody else was silent."""
 
@@ -148,18 +151,20 @@ class MemberLinks:
         return to in self._links
 
     def is_ready(self, to: int) -> bool:
-        """Whether a frame could go out to the member now."""
-        link = self._links[to]
-        link.observe()
-        return link.ready
+        """Whether a frame could go out to the member, as far as its link was observed; `send` looks again."""
+        return self._links[to].ready
 
     def connected(self) -> set[int]:
         """Members that we have greeted on a living connection and that have proved themselves to us."""
+        for link in self._links.values():
+            link.observe()
         return {peer_id for peer_id in self._inbound.confirmed if self.is_ready(peer_id)}
 
     def tend(self) -> None:
-        """Send the beats that are due and give silent members up; to be called every tick."""
+        """Send the beats that are due and give silent members up; to be called every tick, and works less often."""
         now_s = self._clock()
+        if now_s - self._tended_s < TEND_EVERY_S:
+            return
         self._awake_s += min(now_s - self._tended_s, STEP_S_MAX)
         self._tended_s = now_s
         if self._unproven:

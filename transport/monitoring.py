@@ -10,6 +10,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 _names = itertools.count()
+_READABLE = int(zmq.POLLIN)
 
 
 class ConnectionEvent(NamedTuple):
@@ -35,9 +36,13 @@ class EventStream:
         self.socket.setsockopt(zmq.RCVHWM, 0)
         self.socket.connect(address)
 
+    def waits(self) -> bool:
+        """Whether there are events to take; asked before each send, so it makes no object."""
+        return bool(int(self.socket.getsockopt(zmq.EVENTS)) & _READABLE)
+
     def take(self) -> Iterator[ConnectionEvent]:
         """The events so far, in their order. Never waits."""
-        while int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        while self.waits():
             event = parse_monitor_message(self.socket.recv_multipart(zmq.DONTWAIT))
             yield ConnectionEvent(int(event["event"]), int(event["value"]))
 
