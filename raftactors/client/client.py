@@ -78,6 +78,7 @@ class Client:
         limits = limits or Limits()
         source = random_source or random.Random()
         self._options = options
+        self._timeout_ms = options.timeout_ms
         self._route = Route(
             addresses,
             options=options,
@@ -170,7 +171,9 @@ class Client:
         if session is None:
             session = self._own_session()
         self._admit(len(packed), session)
-        reply = Reply(packed, self._deadline_ms(timeout_ms), level=level, on_done=on_done)
+        # The default was checked once and for all.
+        deadline_ms = monotonic_ms() + self._timeout_ms if timeout_ms is None else self._deadline_ms(timeout_ms)
+        reply = Reply(packed, deadline_ms, level=level, on_done=on_done)
         self._driver.submit(session, reply)
         return reply
 
@@ -282,11 +285,11 @@ class Client:
             raise
 
     def _admit(self, size: int, session: int) -> None:
-        self._driver.check_fork()
-        limits = self._route.limits
+        driver, limits = self._driver, self._route.limits
+        driver.check_fork()
         if limits is not None and size > limits.command_bytes_max:
             raise too_large(size, limits.command_bytes_max)
-        if len(self._driver.inboxes[session]) + self._engines[session].pending() >= self._options.pending_requests_max:
+        if len(driver.inboxes[session]) + self._engines[session].pending() >= self._options.pending_requests_max:
             raise self._overloaded(f"session {session} holds")
 
     def _overloaded(self, who: str) -> OverloadedError:
@@ -353,7 +356,7 @@ class Client:
 
     def _deadline_ms(self, timeout_ms: int | None) -> int:
         _check_timeout(timeout_ms)
-        return monotonic_ms() + (self._options.timeout_ms if timeout_ms is None else timeout_ms)
+        return monotonic_ms() + (self._timeout_ms if timeout_ms is None else timeout_ms)
 
     def _ask(self, address: str, operation: str, args: Sequence[object], deadline_ms: int) -> Reply:
         reply = Reply(b"", deadline_ms)
