@@ -1,8 +1,9 @@
 """Configuration of one node: plain, frozen, checked at construction.
 
 Every limit has its unit in its name. Raise a limit only together with the memory budget that it multiplies into:
-peers hold at most `peer_queue_messages` x `peer_frame_bytes_max` bytes each, clients `client_queue_messages` x
-`client_frame_bytes_max` of what they sent, and all together `pending_bytes_max` and `unread_bytes_max`.
+what waits to be sent to a member is at most `peer_queue_messages` x `peer_frame_bytes_max` bytes, what waits of one
+connection `client_backlog_bytes_max` or `peer_backlog_bytes_max`, of all clients eight times that, and what they have
+under way and unread `pending_bytes_max` and `unread_bytes_max`.
 """
 
 from __future__ import annotations
@@ -72,6 +73,10 @@ class Limits:
     less than three frames of `client_frame_bytes_max`: one to read and two on their way. A connection that has much to
     read and reads nothing for `client_stall_ms` is cut. Queries give way to commands and to other connections every
     `query_slice_ms`.
+
+    A listener has at most `client_connections_max` or `peer_connections_max` connections, of which each may have
+    `client_backlog_bytes_max` or `peer_backlog_bytes_max` waiting, and eight frames in any case; one that has
+    more is cut, as is one that sends an unfinished message of more than a frame.
 
     Every `scrub_interval_ms` what lies on the disk is read again and verified, `scrub_bytes_per_second` at most.
     """

@@ -17,6 +17,9 @@ from raftactors.config import Limits
 FRAMING_BYTES_MAX = 64 * 1024
 """What ZeroMQ's greeting, commands and heads of frames may take beside the frames themselves."""
 
+_FRAMES_WAITING = 8
+"""So many of the largest frames may wait on a connection, whatever its limit in bytes says."""
+
 LEAST_CONNECTIONS = 8
 """A listener grants at least so many connections, however few open files the process may have."""
 
@@ -39,11 +42,12 @@ class Allowance(NamedTuple):
 
 def client_allowance(limits: Limits) -> Allowance:
     """For the listener of clients."""
+    backlog_bytes_max = max(limits.client_backlog_bytes_max, _FRAMES_WAITING * limits.client_frame_bytes_max)
     return Allowance(
         frame_bytes_max=limits.client_frame_bytes_max,
         unfinished_bytes_max=max(8 * limits.client_frame_bytes_max, 4 * 1024 * 1024),
-        backlog_bytes_max=limits.client_backlog_bytes_max,
-        backlog_total_bytes_max=8 * limits.client_backlog_bytes_max,
+        backlog_bytes_max=backlog_bytes_max,
+        backlog_total_bytes_max=8 * backlog_bytes_max,
         connections_max=limits.client_connections_max,
         strangers_max=limits.client_connections_max // 2 + 1,
     )
@@ -51,11 +55,12 @@ def client_allowance(limits: Limits) -> Allowance:
 
 def peer_allowance(limits: Limits) -> Allowance:
     """For the listeners of members: Raft's own windows bound what an honest one has under way."""
+    backlog_bytes_max = max(limits.peer_backlog_bytes_max, _FRAMES_WAITING * limits.peer_frame_bytes_max)
     return Allowance(
         frame_bytes_max=limits.peer_frame_bytes_max,
         unfinished_bytes_max=4 * limits.peer_frame_bytes_max,
-        backlog_bytes_max=limits.peer_backlog_bytes_max,
-        backlog_total_bytes_max=2 * limits.peer_backlog_bytes_max,
+        backlog_bytes_max=backlog_bytes_max,
+        backlog_total_bytes_max=2 * backlog_bytes_max,
         connections_max=limits.peer_connections_max,
         strangers_max=limits.peer_connections_max // 2 + 1,
     )
