@@ -182,4 +182,5 @@ def test_the_readme_names_exactly_the_commands_there_are(installed: Path, user_f
     done = _run(installed.parent / "raftactors", "--help", cwd=user_folder)
 
     assert done.returncode == 0, done.stderr
-    assert named == set(re.findall(r"^  (\w+)", done.stdout.partition("Commands:")[2], re.MULTILINE))
+    groups = done.stdout.partition("\nRun:")[2].partition("\nTry these first:")[0]
+    assert named == set(re.findall(r"^  (\w+) +\S", groups, re.MULTILINE))
