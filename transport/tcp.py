@@ -17,6 +17,7 @@ _SO_COOKIE = 57
 _COOKIE = struct.Struct("=Q")
 _PROGRESS = struct.Struct("=120xQQ")  # In the kernel's tcp_info: tcpi_bytes_acked and tcpi_bytes_received.
 _QUEUED = struct.Struct("=i")
+_NO_LINGER = struct.pack("=ii", 1, 0)
 
 
 class TcpProgress(NamedTuple):
@@ -59,6 +60,8 @@ def shut_down(descriptor: int, cookie: int) -> bool:
             return False
         borrowed = _borrow(descriptor)
         try:
+            # With a reset, since one whose window is full would never hear of an end without.
+            borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             borrowed.shutdown(socket.SHUT_RDWR)
         finally:
             borrowed.detach()

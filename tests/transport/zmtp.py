@@ -61,10 +61,10 @@ class Stranger:
             got += chunk
 
     def send(self, content: bytes) -> bool:
-        """Send all of it; False when the connection was ended."""
+        """Send all of it; False when the connection was ended. Raises TimeoutError when it neither goes on nor ends."""
         try:
             self.socket.sendall(content)
-        except (ConnectionError, TimeoutError):
+        except ConnectionError:
             self.is_cut = True
         return not self.is_cut
 
